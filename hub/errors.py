@@ -1,0 +1,100 @@
+"""Every error the hub raises on purpose.
+
+HubError
+├── ConfigError            a setting that cannot be used
+├── NotTraceable           hub.traced was given something without a call method (also a TypeError)
+├── InvalidEvent           a contributed event or event class that cannot be registered or emitted (also a ValueError)
+├── NotFound               no such call, session or event
+├── AmbiguousId            a prefix that names more than one call
+├── QueryRefused           SQL that is not a read of the views
+│   └── QueryLimit         SQL that was stopped by the time, size or row limit
+└── StoreError             the event store
+    ├── StoreUnavailable   locked, full, read-only or away: may succeed when tried again
+    ├── ForeignStore       the database belongs to another program
+    └── SchemaMismatch     the store is older or newer than this version of the hub
+
+None of them is ever raised into a program because it is observed: they come from set-up, from reading and from commands.
+"""
+
+from __future__ import annotations
+
+
+class HubError(Exception):
+    """Base of all errors raised by the hub. The message says what to do next."""
+
+
+class ConfigError(HubError):
+    """A setting that cannot be used."""
+
+    def __init__(self, setting: str, value: object, remedy: str) -> None:
+        super().__init__(f"{setting}: {value!r} cannot be used; {remedy}")
+        self.setting, self.value, self.remedy = setting, value, remedy
+
+
+class NotTraceable(HubError, TypeError):
+    """hub.traced was given an object on which it finds no method that calls a model."""
+
+    def __init__(self, target: str, remedy: str) -> None:
+        super().__init__(f"{target} has no method that calls a model; {remedy}")
+        self.target, self.remedy = target, remedy
+
+
+class InvalidEvent(HubError, ValueError):
+    """An event class or payload that the registry refuses."""
+
+    def __init__(self, event_type: str, reason: str) -> None:
+        super().__init__(f"{event_type}: {reason}")
+        self.event_type, self.reason = event_type, reason
+
+
+class NotFound(HubError, LookupError):
+    """Nothing in the store has this id."""
+
+    def __init__(self, what: str, wanted: str, remedy: str) -> None:
+        super().__init__(f"no {what} {wanted!r}; {remedy}")
+        self.what, self.wanted, self.remedy = what, wanted, remedy
+
+
+class AmbiguousId(HubError, LookupError):
+    """A prefix that several calls share."""
+
+    def __init__(self, prefix: str, matches: tuple[str, ...]) -> None:
+        shown = ", ".join(matches[:4]) + (", ..." if len(matches) > 4 else "")
+        super().__init__(f"{prefix!r} names several calls ({shown}); give more characters")
+        self.prefix, self.matches = prefix, matches
+
+
+class QueryRefused(HubError):
+    """SQL that is not a read of the public views."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason, self.remedy = reason, remedy
+
+
+class QueryLimit(QueryRefused):
+    """SQL that ran into the time, memory or row limit."""
+
+
+class StoreError(HubError):
+    """The event store failed. `url` is shown without password."""
+
+    def __init__(self, url: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{url}: {reason}; {remedy}")
+        self.url, self.reason, self.remedy = url, reason, remedy
+
+
+class StoreUnavailable(StoreError):
+    """Locked, full, read-only or away. Nothing of the batch was taken; the same batch may be tried again."""
+
+
+class ForeignStore(StoreError):
+    """The database has tables, and they are not the hub's."""
+
+
+class SchemaMismatch(StoreError):
+    """The store's schema is not the one this version of the hub writes. It is left untouched."""
+
+    def __init__(self, url: str, *, found: str, expected: str, remedy: str) -> None:
+        super().__init__(url, f"schema {found}, this version of the hub knows {expected}", remedy)
+        self.found, self.expected = found, expected

@@ -1,0 +1,122 @@
+"""The contract of every event store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NewType, Protocol, runtime_checkable
+from uuid import UUID
+
+from hub.events import EventRecord
+
+Cursor = NewType("Cursor", str)
+"""A place in the log of one store. Opaque: only the store that gave it can read it."""
+
+ContentRef = NewType("ContentRef", str)
+"""Names a piece of content in one store."""
+
+Content = Any
+"""What JSON can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """Stands where content was until somebody had it erased."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """What became of a batch. `new` and `duplicates` are durable when append returns."""
+
+    new: int
+    duplicates: int = 0
+    conflicts: tuple[EventRecord, ...] = ()
+    """Events whose (stream_id, version) another event holds already. They were not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A piece of the log, oldest first."""
+
+    events: tuple[EventRecord, ...]
+    next: Cursor | None
+    """Continue from here; it lies past events that a filter left out. None: the log is empty and nothing was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call that has a request and no response."""
+
+    stream_id: str
+    version: int
+    """Of the last event in its stream."""
+    request: EventRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """What to erase: exactly one of call, session or user, within one project, begun before `before_ns` (UTC Unix ns)."""
+
+    project: str
+    before_ns: int
+    call_id: UUID | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReport:
+    """What an erasure touched. All zero when nothing matched; the tombstone is kept all the same."""
+
+    calls: int = 0
+    contents: int = 0
+    events_redacted: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+
+@runtime_checkable
+class EventStore(Protocol):
+    """An append-only log of events, ordered for each stream, with content kept apart so that it can be erased.
+
+    Called from one thread at a time for writing; reading may go on beside it. Errors are `hub.errors.StoreError`s.
+    """
+
+    def append(self, events: Sequence[EventRecord]) -> AppendResult:
+        """Write *events*, in the order given, with their projections, in one transaction.
+
+        Content stands inline; the store makes the references. Writing an event again is harmless: it counts as a
+        duplicate. One conflicting event never fails the others. An empty batch does nothing.
+
+        Raises: StoreUnavailable: None of *events* was taken; try the same batch again.
+        """
+        ...
+
+    def read_stream(self, stream_id: UUID, *, after: int = 0) -> Iterator[EventRecord]:
+        """The stream's events with a version above *after*, in order; nothing for an unknown stream. Content inline,
+        erased content left out."""
+        ...
+
+    def read_all(self, after: Cursor | None = None, *, types: Collection[str] | None = None, limit: int = 1000) -> Page:
+        """At most *limit* events behind *after* (None: from the start), in the order of the log. Of one stream, order is
+        the stream's. An event committed late is never skipped. *types* filters by exact event type."""
+        ...
+
+    def content(self, refs: Sequence[ContentRef]) -> Mapping[ContentRef, Content | Erased]:
+        """What *refs* name. A reference the store has never given is a KeyError."""
+        ...
+
+    def erase(self, what: Erasure) -> ErasureReport:
+        """Remove the content of what matches, and refuse it from now on. Counts and costs stay."""
+        ...
+
+    def checkpoint(self, name: str) -> Cursor | None:
+        """How far the projection *name* has come; None when it never ran. Saved in the projection's own transaction."""
+        ...
+
+    def open_calls(self, producer: str) -> Sequence[OpenCall]:
+        """Calls that *producer* began and that have no response in the store."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections. Closing twice is harmless."""
+        ...
