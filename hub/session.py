@@ -1,0 +1,122 @@
+"""Sessions: who and what the calls made here belong to."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Labels = Mapping[str, Any]
+"""Of the envelope's keys session_id, user_id and tags those that are known."""
+
+_labels: ContextVar[Labels] = ContextVar("hub_session")
+_NONE: Labels = {}
+
+
+def labels() -> Labels:
+    """What the sessions around the caller say, the inner before the outer. Empty outside of any."""
+    return _labels.get(_NONE)
+
+
+class session:  # noqa: N801  # reads as the statement it is used as
+    """Calls and events within it carry these labels: `with`, `async with`, or as a decorator of any kind of function.
+
+    Args:
+        session_id: Names the conversation. None keeps the one of the session around it, if any.
+        user_id: None keeps the outer one.
+        tags: Added to the outer ones; the inner value wins. Values become text.
+    """
+
+    def __init__(
+        self, session_id: str | None = None, *, user_id: str | None = None, tags: Mapping[str, object] | None = None
+    ) -> None:
+        self._own = (session_id, user_id, tags)
+        self._tokens: list[Token[Labels]] = []
+
+    def __enter__(self) -> session:
+        session_id, user_id, tags = self._own
+        merged = dict(labels())
+        if session_id is not None:
+            merged["session_id"] = str(session_id)
+        if user_id is not None:
+            merged["user_id"] = str(user_id)
+        if tags:
+            merged["tags"] = {**merged.get("tags", _NONE), **{str(key): str(value) for key, value in tags.items()}}
+        self._tokens.append(_labels.set(merged))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _labels.reset(self._tokens.pop())
+
+    async def __aenter__(self) -> session:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def _again(self) -> session:
+        session_id, user_id, tags = self._own
+        return session(session_id, user_id=user_id, tags=tags)
+
+    def __call__(self, function: F) -> F:
+        """Decorate *function*: each call of it is a session of its own with these labels."""
+        if inspect.isasyncgenfunction(function):
+
+            @functools.wraps(function)
+            async def agen(*args: Any, **kwargs: Any) -> Any:
+                inner = function(*args, **kwargs)
+                try:
+                    while True:
+                        with self._again():
+                            try:
+                                item = await inner.__anext__()
+                            except StopAsyncIteration:
+                                return
+                        yield item
+                finally:
+                    with self._again():
+                        await inner.aclose()
+
+            return cast(F, agen)
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def gen(*args: Any, **kwargs: Any) -> Any:
+                inner = function(*args, **kwargs)
+                try:
+                    while True:
+                        with self._again():
+                            try:
+                                item = next(inner)
+                            except StopIteration as done:
+                                return done.value
+                        yield item
+                finally:
+                    with self._again():
+                        inner.close()
+
+            return cast(F, gen)
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def coroutine(*args: Any, **kwargs: Any) -> Any:
+                with self._again():
+                    return await function(*args, **kwargs)
+
+            return cast(F, coroutine)
+
+        @functools.wraps(function)
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return cast(F, plain)
