@@ -108,20 +108,22 @@ class Call:
         self.chunk_count = 0
         """Chunks the consumer saw; whoever drives the stream adds to it."""
         self.outcome: Outcome | None = None
-        self.wire: dict[str, str] | None = None
+        self.raw_request: bytes | None = None
+        self.messages: list[Any] | None = None
+        """Of a root: the cleaned messages it wrote, so that inner layers need not write them again."""
+        self.log: Log = parent.root.log if parent is not None else recorder.log
         self._unended: list[None] = [None]
         self._unfinished: list[None] = [None]
         self._unsent: list[None] = [None]
         self._layers: tuple[Call, ...] = ()
 
-    # The identity of a layer is its root's.
-    id: str
-    log: Log
+    # Of a root only; a layer has none of its own.
+    id: str = ""
     stream: Stream
     envelope: Data
+    minted: Any = None
     otel_context: otel.Context | None = None
     failed_attempts = 0
-    has_messages = False
 
     @property
     def open(self) -> bool:
@@ -157,17 +159,18 @@ class Call:
         if self.first_chunk_ns is None:
             self.first_chunk_ns = self.recorder.clock.monotonic()
 
-    def wire_request(self, *, head: str = "", tail: str = "", body: str | None = None) -> None:
-        """The request's bytes: *head*, the messages as compact JSON, *tail*; or *body*. To be said before `sent`."""
-        self.wire = {"head": head, "tail": tail} if body is None else {"body": body}
+    def wire_request(self, body: bytes) -> None:
+        """The request's bytes, as they leave. To be said before `sent`; later calls change nothing."""
+        if self.raw_request is None:
+            self.raw_request = body
 
     def sent(self) -> None:
-        """The request leaves now: its event is written, once."""
+        """The request leaves now: its event is written, once. At the latest `end` says so."""
         try:
             self._unsent.pop()
         except IndexError:
             return
-        if self.open:
+        if self.root.log is self.recorder.log:
             self.recorder.write_request(self)
 
     def retried(self, facts: AttemptFacts, *, error: str | None = None, failed_at: int | None = None) -> None:
@@ -206,19 +209,11 @@ class Call:
             self._unfinished.pop()
         except IndexError:
             return
-        self.sent_at_last()
+        self.sent()
         if self.parent is None:
             self.recorder.write_response(self)
         else:
             self.parent._layer_finished()
-
-    def sent_at_last(self) -> None:
-        """A request that was never announced as sent (it failed before, or went by a way we do not see)."""
-        try:
-            self._unsent.pop()
-        except IndexError:
-            return
-        self.recorder.write_request(self)
 
     def _layer_finished(self) -> None:
         if self.outcome is not None and not self._has_open_layer():

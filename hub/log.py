@@ -53,6 +53,8 @@ class Log(Protocol):
     """Takes frames from any thread, and never raises or waits on I/O."""
 
     constants: Constants
+    max_frame_bytes: int
+    """A longer body is dropped whole."""
     pressure: int
     """A Pressure."""
     notes: deque[Callable[[], None]]

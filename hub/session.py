@@ -23,7 +23,7 @@ def labels() -> Labels:
     return _labels.get(_NONE)
 
 
-class session:  # noqa: N801  # reads as the statement it is used as
+class session:  # reads as the statement it is used as
     """Calls and events within it carry these labels: `with`, `async with`, or as a decorator of any kind of function.
 
     Args:

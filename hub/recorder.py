@@ -1,0 +1,531 @@
+"""Turns what happens to calls into events in the log. No I/O: others take them from there.
+
+Nothing here raises into the program that is observed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import orjson
+import uuid_utils
+from opentelemetry import context as otel
+
+from hub.bus import EventBus
+from hub.calls import AttemptFacts, Call, Outcome, RequestFacts, ResponseFacts, SilentCall, current_call, error_type_of
+from hub.content import Cleaner, truncate
+from hub.events import Data, Event, FrameEvent, check_type, decode_frame, encode_frame, payload
+from hub.log import Log, Pressure, Priority, Stream
+from hub.messages import count_and_system, summarise
+from hub.session import labels
+
+log = logging.getLogger("hub")
+
+Capture = Literal["none", "summary", "full"]
+DAY_NS = 86_400 * 10**9
+MAX_ERROR_TEXT = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Both clocks in nanoseconds: `wall` is UTC Unix time, `monotonic` is for durations."""
+
+    wall: Callable[[], int] = time.time_ns
+    monotonic: Callable[[], int] = time.perf_counter_ns
+
+
+def new_id() -> str:
+    """A UUIDv7 as text."""
+    return str(uuid_utils.uuid7())
+
+
+class Minted(Protocol):
+    """A call's place in its trace."""
+
+    envelope: Mapping[str, Any]
+    """Of trace_id, span_id, parent_span_id, trace_flags, tracestate and parent_is_remote those that are known."""
+    context: otel.Context | None
+    """What inner steps run under; None when there is nothing to attach."""
+
+
+class Tracing(Protocol):
+    """Gives calls their spans' ids, and with native spans the spans themselves."""
+
+    def begin(self, request: Data) -> Minted: ...
+
+    def end(self, minted: Minted, request: Data, response: Data) -> None: ...
+
+
+class Recorder:
+    """Writes the events of the calls of one hub."""
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        bus: EventBus,
+        cleaner: Cleaner,
+        tracing: Tracing,
+        capture: Capture = "full",
+        sample_rate: float = 1.0,
+        clock: Clock | None = None,
+        new_id: Callable[[], str] = new_id,
+    ) -> None:
+        self.log = log
+        """Replaced in a forked child; calls keep the one they began with."""
+        self.bus = bus
+        self.cleaner = cleaner
+        self.tracing = tracing
+        self.capture = capture
+        self.clock = clock or Clock()
+        self.new_id = new_id
+        self.unsampled = 0
+        """Calls that sampling left out."""
+        self._sample_below = int(sample_rate * (1 << 64))
+        self._sampling = sample_rate < 1.0
+        self._producer_stream = Stream("")
+        self._producer_day = -1
+        self._producer_log: Log | None = None
+        self._producer_lock = threading.Lock()
+
+    # What tracers call.
+
+    def start(
+        self,
+        *,
+        source: str,
+        provider: str | None = None,
+        model: str | None = None,
+        operation: str = "chat",
+        messages: Sequence[Any] | None = None,
+        tools: Sequence[Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        stream: bool = False,
+        tier: str | None = None,
+        server_address: str | None = None,
+        from_config: Sequence[str] = (),
+        causation_id: str | None = None,
+        defer: bool = False,
+    ) -> Call:
+        """A call to a model begins; within an open call of this context, a layer of that call.
+
+        Args:
+            messages: As the program has them; they are cleaned when the request is written.
+            params: Allow-listed by the caller; never credentials.
+            defer: The request is written by `Call.sent`, not now.
+        """
+        facts: RequestFacts = {
+            "source": source,
+            "provider": provider,
+            "model": model,
+            "operation": operation,
+            "messages": messages,
+            "tools": tools,
+            "params": params,
+            "stream": stream,
+            "tier": tier,
+            "server_address": server_address,
+            "from_config": from_config,
+            "causation_id": causation_id,
+        }
+        try:
+            self._settle_notes()
+            outer = current_call.get()
+            if outer is not None and outer.recorder is self and outer.open:
+                call = type(outer)(self, facts, outer)
+                outer.layer_began(call)
+            else:
+                call = self._begin(facts)
+            if not defer:
+                call.sent()
+            return call
+        except Exception as error:
+            self.trouble("start", error)
+            return SilentCall(self, facts)
+
+    def _begin(self, facts: RequestFacts) -> Call:
+        minted = self.tracing.begin(facts)
+        envelope = {**self._labels(), **minted.envelope}
+        sampled = not self._sampling or int(envelope["trace_id"][16:], 16) < self._sample_below
+        call = (Call if sampled else SilentCall)(self, facts)
+        call.minted = minted
+        call.otel_context = minted.context
+        if not sampled:
+            self.unsampled += 1
+            return call
+        call.id = envelope["call_id"] = self.new_id()
+        call.stream = Stream(call.id)
+        call.envelope = envelope
+        return call
+
+    def emit(self, event: Event | str, fields: Mapping[str, Any], *, level: str = "info") -> None:
+        """Write a contributed event: into the stream of the open call around the caller, else the producer's own."""
+        call = current_call.get()
+        if isinstance(event, Event):
+            event_type, data, version = event.event_type, payload(event), event.event_schema_version
+        else:
+            check_type(event)
+            event_type, data, version = event, dict(fields), 1
+        self._settle_notes()
+        item: FrameEvent = {"id": self.new_id(), "type": event_type, "data": self._clean_data(data)}
+        if version != 1:
+            item["schema_version"] = version
+        if level != "info":
+            item["level"] = level
+        now = self.clock.wall()
+        if call is not None and call.open and call.recording:
+            root = call.root
+            self._append(root.log, root.stream, now, {**root.envelope, **self._labels()}, [item], Priority.EVENT)
+        else:
+            self._append(self.log, self.producer_stream(now), now, self._labels(), [item], Priority.EVENT)
+
+    def emit_own(self, event_type: str, data: Data, *, call_id: str | None = None) -> None:
+        """Write a fact of the hub's own into the producer's stream."""
+        now = self.clock.wall()
+        envelope = {} if call_id is None else {"call_id": call_id}
+        item: FrameEvent = {"id": self.new_id(), "type": event_type, "data": data}
+        self._append(self.log, self.producer_stream(now), now, envelope, [item], Priority.RESERVED)
+
+    def producer_stream(self, now: int) -> Stream:
+        """Where this process writes what belongs to no call of its own; a new one each UTC day."""
+        with self._producer_lock:
+            if self._producer_log is not self.log or self._producer_day != now // DAY_NS:
+                self._producer_log, self._producer_day = self.log, now // DAY_NS
+                self._producer_stream = Stream(self.new_id())
+            return self._producer_stream
+
+    def defer(self, note: Callable[[], None]) -> None:
+        """Have *note* run by the next emit or a thread of the hub's: for finalisers, which must take no lock."""
+        self.log.notes.append(note)
+
+    def trouble(self, where: str, error: BaseException) -> None:
+        """Something of ours failed; the program goes on. Logged by type and place, never with its message."""
+        log.warning("hub: %s failed with %s; the call went on, its record is incomplete", where, type(error).__name__)
+
+    # What calls write.
+
+    def write_request(self, call: Call) -> None:
+        """llm:request and llm:request:debug; of an inner layer only what its outer layers did not know."""
+        try:
+            self._write_request(call)
+        except Exception as error:
+            self.trouble("recording a request", error)
+
+    def _write_request(self, call: Call) -> None:
+        facts, root = call.facts, call.root
+        content, marks = self._request_content(call)
+        data = self._clean_data(_request_data(facts, self.capture))
+        data.update(marks)
+        if call is not root and not _tells_more(data, content, root.facts):
+            return
+        events: list[FrameEvent] = [{"id": self.new_id(), "type": "llm:request", "data": data}]
+        if self.capture != "none":
+            events.append(self._debug_event("llm:request:debug", content, tool_names(facts.get("tools"))))
+        envelope = root.envelope
+        if (cause := facts.get("causation_id")) is not None:
+            envelope = {**envelope, "causation_id": cause}
+        self._append(root.log, root.stream, self.clock.wall(), envelope, events, Priority.ESSENTIAL)
+
+    def _request_content(self, call: Call) -> tuple[Data, Data]:
+        """Content and marks."""
+        messages, root = call.facts.get("messages"), call.root
+        if self.capture == "none" or (messages is None and call.raw_request is None):
+            return {}, {}
+        if self.log.pressure >= Pressure.SHED_CONTENT:
+            return {}, {"shed": {"reason": "spool_pressure", "bytes": weigh(messages)}}
+        cleaned, marks = self._clean({"messages": messages, "tools": call.facts.get("tools")})
+        if self.capture == "summary":
+            return {"summary": summarise(cleaned["messages"] or (), cleaned["tools"])}, marks
+        content: Data = {key: value for key, value in cleaned.items() if value is not None}
+        if call is root:
+            root.messages = content.get("messages")
+        repeated = call is not root and root.messages is not None
+        if call.raw_request is not None:
+            content["wire"] = self._wire(call.raw_request, content.get("messages"), repeated and root.messages)
+        if repeated:
+            content.pop("messages", None)
+            content.pop("tools", None)
+        return content, marks
+
+    def _wire(self, raw: bytes, messages: Any, outer_messages: Any) -> Data:
+        """What of the request's bytes the stored messages do not tell: all around them, or everything."""
+        if messages is not None and (not outer_messages or outer_messages == messages):
+            inner = orjson.dumps(messages)
+            at = raw.find(inner)
+            if at >= 0:
+                return {"head": self._wire_text(raw[:at]), "tail": self._wire_text(raw[at + len(inner) :])}
+        return {"body": self._wire_text(raw)}
+
+    def _wire_text(self, raw: bytes) -> str:
+        return self._clean(raw.decode("utf-8", "replace"))[0]  # type: ignore[no-any-return]
+
+    def write_attempt(self, call: Call, facts: AttemptFacts, error: str | None, failed_at: int | None) -> None:
+        """provider:retry: an attempt of *call*, a root, that another follows."""
+        try:
+            call.failed_attempts += 1
+            self._write_attempt(call, "provider:retry", call.failed_attempts, facts, error, failed_at)
+        except Exception as trouble:
+            self.trouble("recording an attempt", trouble)
+
+    def write_layer_as_attempt(self, layer: Call) -> None:
+        """An inner call ended and another of the same outer call begins: what a router or a fallback does."""
+        outcome = layer.outcome
+        assert outcome is not None
+        response = outcome.facts
+        facts: AttemptFacts = {
+            "provider": layer.facts.get("provider"),
+            "model": response.get("model") or layer.facts.get("model"),
+            "duration_ms": (outcome.ended_ns - layer.started_ns) / 1e6,
+            "usage": response.get("usage"),
+            "reported_cost_usd": response.get("reported_cost_usd"),
+            "status_code": response.get("status_code"),
+            "error_type": error_type_of(outcome.error) if outcome.error else response.get("error_type"),
+        }
+        root = layer.root
+        root.failed_attempts += 1
+        kind = "provider:attempt" if outcome.status == "ok" else "provider:retry"
+        try:
+            self._write_attempt(root, kind, root.failed_attempts, facts, text_of(outcome.error), None)
+        except Exception as trouble:
+            self.trouble("recording an attempt", trouble)
+
+    def _write_attempt(
+        self, root: Call, kind: str, attempt: int, facts: AttemptFacts, error: str | None, failed_at: int | None
+    ) -> None:
+        data = self._clean_data({"attempt": attempt, **{k: v for k, v in facts.items() if v is not None}})
+        item: FrameEvent = {"id": self.new_id(), "type": kind, "data": data}
+        if error and self.capture != "none":
+            item["content"] = {"error": self._error_text(error)}
+        now = self.clock.wall() if failed_at is None else failed_at
+        self._append(root.log, root.stream, now, root.envelope, [item], Priority.EVENT)
+
+    def write_response(self, call: Call) -> None:
+        """llm:response and llm:response:debug of *call*, a root that has ended."""
+        try:
+            self._write_response(call)
+        except Exception as error:
+            self.trouble("recording a response", error)
+
+    def _write_response(self, call: Call) -> None:
+        outcome = call.result()
+        data = self._clean_data(_response_data(call, outcome))
+        response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
+        events = [response]
+        if self.capture != "none":
+            content, marks = self._response_content(outcome.facts)
+            data.update(marks)
+            error = text_of(outcome.error) or outcome.facts.get("error_message")
+            if error:
+                response["content"] = {"error": self._error_text(error)}
+            events.append(self._debug_event("llm:response:debug", content, []))
+        self._append(call.log, call.stream, self.clock.wall(), call.envelope, events, Priority.ESSENTIAL)
+        self.tracing.end(call.minted, call.facts, data)
+        call.messages = None
+
+    def _response_content(self, facts: ResponseFacts) -> tuple[Data, Data]:
+        """Content and marks."""
+        messages, body = facts.get("messages"), facts.get("body")
+        if messages is None and body is None:
+            return {}, {}
+        if self.log.pressure >= Pressure.SHED_CONTENT:
+            return {}, {"shed": {"reason": "spool_pressure", "bytes": weigh(messages)}}
+        if self.capture == "summary":
+            cleaned, marks = self._clean(messages)
+            return {"summary": summarise(cleaned or ())}, marks
+        content: Data = {}
+        if messages is not None:
+            content["messages"] = messages
+        if body is not None:
+            content["wire"] = {"body": body}
+        return self._clean(content)
+
+    def _debug_event(self, event_type: str, content: Data, names: list[str]) -> FrameEvent:
+        encoded = orjson.dumps(content)
+        data: Data = {"bytes": len(encoded) if content else 0}
+        if content.get("messages"):
+            data["kinds"] = kinds(content["messages"])
+        if names:
+            data["tool_names"] = names
+        event: FrameEvent = {"id": self.new_id(), "type": event_type, "level": "debug", "data": data}
+        if content:
+            event["content"] = orjson.Fragment(encoded)  # type: ignore[typeddict-item]  # encoded once, for its size
+        return event
+
+    def _append(
+        self,
+        target: Log,
+        stream: Stream,
+        now: int,
+        envelope: Mapping[str, Any],
+        events: list[FrameEvent],
+        priority: Priority,
+    ) -> None:
+        body = encode_frame(stream.id, now, envelope, events)
+        if len(body) > target.max_frame_bytes:
+            body = encode_frame(stream.id, now, envelope, [_shed(event) for event in events])
+        placed = target.append(body, len(events), stream, priority)
+        if placed is not None and self.bus.handlers:
+            first_seq, first_version = placed
+            self.bus.publish(
+                decode_frame(body, first_seq=first_seq, first_version=first_version, constants=target.constants)
+            )
+
+    # Cleaning.
+
+    def _clean(self, value: Any) -> tuple[Any, Data]:
+        """*value* as JSON data without secrets, and what that changed as keys for an event's data."""
+        cleaned, marks = self.cleaner.clean(value)
+        if marks is None:
+            return cleaned, {}
+        noted: Data = {}
+        if marks.sanitised:
+            noted["sanitised"] = marks.sanitised
+        if marks.redacted:
+            noted["redacted"] = marks.redacted
+        return cleaned, noted
+
+    def _clean_data(self, data: Data) -> Data:
+        cleaned, marks = self._clean(data)
+        return {**cleaned, **marks}
+
+    def _error_text(self, error: str) -> str:
+        return truncate(self._clean(error)[0], MAX_ERROR_TEXT)
+
+    def _labels(self) -> Data:
+        found = labels()
+        return self._clean_labels(found) if found else {}
+
+    def _clean_labels(self, found: Mapping[str, Any]) -> Data:
+        return dict(self._clean(found)[0])
+
+    def _settle_notes(self) -> None:
+        notes = self.log.notes
+        while notes:
+            try:
+                note = notes.popleft()
+            except IndexError:
+                return
+            note()
+
+
+def _request_data(facts: RequestFacts, capture: Capture) -> Data:
+    messages, tools = facts.get("messages"), facts.get("tools")
+    data: Data = {key: facts[key] for key in _REQUEST_KEYS if facts.get(key)}  # type: ignore[literal-required]
+    data["capture"] = capture
+    if messages is not None:
+        data["message_count"], data["has_system"] = count_and_system(messages)
+    if tools is not None:
+        data["tool_count"] = len(tools)
+    return data
+
+
+_REQUEST_KEYS = (
+    "source",
+    "provider",
+    "model",
+    "operation",
+    "params",
+    "stream",
+    "tier",
+    "server_address",
+    "from_config",
+    "replay_of",
+    "replay_run",
+)
+_RESPONSE_KEYS = (
+    "model",
+    "usage",
+    "finish_reasons",
+    "reported_cost_usd",
+    "cost_reporter",
+    "response_id",
+    "status_code",
+    "continuation_count",
+    "response_cached",
+    "error_type",
+    "retryable",
+    "retry_after_ms",
+)
+
+
+def _response_data(call: Call, outcome: Outcome) -> Data:
+    facts = outcome.facts
+    data: Data = {"status": outcome.status, "duration_ms": (outcome.ended_ns - call.started_ns) / 1e6}
+    for key in _RESPONSE_KEYS:
+        if (value := facts.get(key)) is not None:
+            data[key] = value
+    data["attempts"] = facts.get("attempts") or call.failed_attempts + 1
+    if call.first_chunk_ns is not None:
+        data["ttft_ms"] = (call.first_chunk_ns - call.started_ns) / 1e6
+    if chunks := call.chunk_count or facts.get("chunk_count"):
+        data["chunk_count"] = chunks
+    if outcome.error is not None and "error_type" not in data:
+        data["error_type"] = error_type_of(outcome.error)
+    return data
+
+
+def _tells_more(data: Data, content: Data, outer: RequestFacts) -> bool:
+    return bool(content) or any(data.get(key) and not outer.get(key) for key in ("provider", "model", "params"))
+
+
+def _shed(event: FrameEvent) -> FrameEvent:
+    if not event.get("content"):
+        return event
+    slim = event.copy()
+    del slim["content"]
+    slim["data"] = {**event["data"], "shed": {"reason": "size", "bytes": event["data"].get("bytes")}}
+    return slim
+
+
+def text_of(error: BaseException | None) -> str | None:
+    """The message of *error*; None if it has none, or will not tell."""
+    if error is None:
+        return None
+    try:
+        return str(error) or None
+    except Exception:
+        return None
+
+
+def tool_names(tools: Sequence[Any] | None) -> list[str]:
+    """Names of the tools a request offers, in any vendor's shape; tools that do not tell are left out."""
+    names = []
+    for tool in tools or ():
+        if isinstance(tool, Mapping):
+            inner = tool.get("function")
+            name = (inner if isinstance(inner, Mapping) else tool).get("name")
+        else:
+            name = getattr(tool, "name", None)
+        if isinstance(name, str):
+            names.append(name)
+    return names
+
+
+def kinds(messages: Sequence[Any]) -> list[str]:
+    """The kinds of parts in cleaned *messages*, sorted."""
+    found = set()
+    for message in messages:
+        body = message.get("content") if type(message) is dict else message
+        if type(body) is list:
+            found.update(str(part.get("type", "text")) if type(part) is dict else "text" for part in body)
+        elif body is not None:
+            found.add("text")
+        if type(message) is dict and message.get("tool_calls"):
+            found.add("tool_call")
+    return sorted(found)
+
+
+def weigh(messages: Any) -> int:
+    """About how many bytes of text *messages* hold, at little cost: strings at most three levels down."""
+    if isinstance(messages, str):
+        return len(messages)
+    if isinstance(messages, Mapping):
+        return sum(weigh(value) for value in messages.values() if isinstance(value, str | list))
+    if isinstance(messages, list | tuple):
+        return sum(weigh(item) for item in messages)
+    return 0
