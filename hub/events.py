@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypedDict, TypeVar
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, ClassVar, TypedDict, TypeVar, get_args
 from uuid import UUID
 
 import orjson
@@ -305,6 +307,35 @@ def payload(event: Event) -> Data:
     return event.model_dump(mode="json")
 
 
+def fields_of(cls: type[Event]) -> dict[str, str]:
+    """The payload's fields, each with what it is in SQL: text, integer, real, boolean or json."""
+    return {name: _sql_kind(field.annotation) for name, field in cls.model_fields.items()}
+
+
+def _sql_kind(annotation: Any) -> str:
+    options = [one for one in get_args(annotation) if one is not type(None)]
+    if type(None) in get_args(annotation) and len(options) == 1:
+        return _sql_kind(options[0])
+    if isinstance(annotation, type):
+        for kind, name in _SQL_KINDS:
+            if issubclass(annotation, kind):
+                return name
+    return "json"
+
+
+_SQL_KINDS: tuple[tuple[type, str], ...] = (
+    (bool, "boolean"),
+    (int, "integer"),
+    (float, "real"),
+    (str, "text"),
+    (UUID, "text"),
+    (Decimal, "text"),
+    (datetime, "text"),
+    (date, "text"),
+)
+"""As pydantic writes them to JSON; a bool is an int, so it comes first."""
+
+
 class FrameEvent(TypedDict, total=False):
     """One event within a frame. `id`, `type` and `data` are always there; level is info, schema_version 1 if not."""
 
@@ -387,6 +418,7 @@ __all__ = [
     "decode",
     "decode_frame",
     "encode_frame",
+    "fields_of",
     "payload",
     "registered",
     "upcast",

@@ -64,3 +64,11 @@ class Log(Protocol):
         """Keep a frame of *count* events. None: it was dropped whole and counted, or is kept for later because the
         caller interrupted another append of its own thread."""
         ...
+
+    def sync(self) -> None:
+        """Wait until the frames appended so far are on the disk, bounded by the log's own limit."""
+        ...
+
+    async def async_sync(self) -> None:
+        """`sync` without holding up the running loop."""
+        ...

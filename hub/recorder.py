@@ -19,7 +19,7 @@ from opentelemetry import context as otel
 from hub.bus import EventBus
 from hub.calls import AttemptFacts, Call, Outcome, RequestFacts, ResponseFacts, SilentCall, current_call, error_type_of
 from hub.content import Cleaner, truncate
-from hub.events import Data, Event, FrameEvent, check_type, decode_frame, encode_frame, payload
+from hub.events import Data, Event, FrameEvent, check_type, decode_frame, encode_frame, fields_of, payload
 from hub.log import Log, Pressure, Priority, Stream
 from hub.messages import count_and_system, summarise
 from hub.session import labels
@@ -84,10 +84,15 @@ class Recorder:
         self.capture = capture
         self.clock = clock or Clock()
         self.new_id = new_id
+        self.durable = False
+        """Whether callers wait for the disk: `sync` before a request leaves and before a plain answer is handed over."""
+        self.revive: Callable[[], None] | None = None
+        """Set in a forked child: makes the log it will write to, at its first call."""
         self.unsampled = 0
         """Calls that sampling left out."""
         self._sample_below = int(sample_rate * (1 << 64))
         self._sampling = sample_rate < 1.0
+        self._announced: set[str] = set()
         self._producer_stream = Stream("")
         self._producer_day = -1
         self._producer_log: Log | None = None
@@ -134,7 +139,7 @@ class Recorder:
             "causation_id": causation_id,
         }
         try:
-            self._settle_notes()
+            self._settle()
             outer = current_call.get()
             if outer is not None and outer.recorder is self and outer.open:
                 call = type(outer)(self, facts, outer)
@@ -171,7 +176,9 @@ class Recorder:
         else:
             check_type(event)
             event_type, data, version = event, dict(fields), 1
-        self._settle_notes()
+        self._settle()
+        if isinstance(event, Event) and event_type not in self._announced:
+            self._announce(type(event))
         item: FrameEvent = {"id": self.new_id(), "type": event_type, "data": self._clean_data(data)}
         if version != 1:
             item["schema_version"] = version
@@ -403,7 +410,23 @@ class Recorder:
     def _clean_labels(self, found: Mapping[str, Any]) -> Data:
         return dict(self._clean(found)[0])
 
-    def _settle_notes(self) -> None:
+    def _announce(self, cls: type[Event]) -> None:
+        """Tell the store the fields of a contributed class, once in each process, so that they become columns."""
+        self._announced.add(cls.event_type)
+        version = cls.event_schema_version
+        self.emit_own("hub:schema", {"type": cls.event_type, "schema_version": version, "fields": fields_of(cls)})
+
+    def sync(self) -> None:
+        """Wait until what was appended so far is on the disk, in durable mode; bounded by the log."""
+        self.log.sync()
+
+    async def async_sync(self) -> None:
+        """`sync` off the running loop."""
+        await self.log.async_sync()
+
+    def _settle(self) -> None:
+        if self.revive is not None:
+            self.revive()
         notes = self.log.notes
         while notes:
             try:
@@ -480,6 +503,20 @@ def _shed(event: FrameEvent) -> FrameEvent:
     del slim["content"]
     slim["data"] = {**event["data"], "shed": {"reason": "size", "bytes": event["data"].get("bytes")}}
     return slim
+
+
+_hub: Callable[[], Recorder | None] | None = None
+
+
+def set_default(find: Callable[[], Recorder | None]) -> None:
+    """Say how to find the default hub's recorder. The runtime does, so that this module need not know it."""
+    global _hub
+    _hub = find
+
+
+def default() -> Recorder | None:
+    """The default hub's recorder, started if need be; None when recording is switched off."""
+    return None if _hub is None else _hub()
 
 
 def text_of(error: BaseException | None) -> str | None:
