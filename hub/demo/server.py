@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -76,8 +76,13 @@ class Served:
 class LoopbackServer:
     """Serves on 127.0.0.1, a thread for each connection. Leaving `with` closes all connections and threads."""
 
-    def __init__(self, port: int = 0) -> None:
-        """*port* 0 takes a free one."""
+    def __init__(self, port: int = 0, *, usual: Callable[[int, str], Switches] | None = None) -> None:
+        """
+        Args:
+            port: 0 takes a free one.
+            usual: Gives the switches of a request that brings none, from its number and model.
+        """
+        self.usual = usual
         self._http = _HTTPServer(("127.0.0.1", port), self)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), name="loopback", daemon=True)
         self._lock = threading.Lock()
@@ -240,6 +245,8 @@ class _Handler(BaseHTTPRequestHandler):
             model = str(body["model"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return self._refuse(done, 400, f"We could not read your request: {error!r}.")
+        if not text and self.server.owner.usual is not None:
+            switches = self.server.owner.usual(done.number, model)
         done = replace(done, model=model, stream=bool(body.get("stream")))
         if self.server.owner.meets_fault(text.encode() + done.body, switches):
             done = replace(done, fault=switches.fault)
