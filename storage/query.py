@@ -20,7 +20,8 @@ from typing import Any
 from urllib.parse import quote
 
 from hub.errors import ForeignStore, QueryLimit, QueryRefused, StoreError, StoreUnavailable
-from storage.query_rules import FUNCTIONS, TABLE_FUNCTIONS, VIEWS, first_keyword
+from storage.query_rules import FUNCTIONS, TABLE_FUNCTIONS, first_keyword
+from storage.views import VIEWS
 
 Params = Sequence[object] | Mapping[str, object]
 Shadow = Mapping[str, Sequence[str]]

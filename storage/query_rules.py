@@ -1,23 +1,8 @@
-"""What SQL from people may name: views and functions. Default is no."""
+"""Which functions SQL from people may call, and how a statement begins. Default is no."""
 
 from __future__ import annotations
 
 import re
-
-VIEWS = frozenset(
-    {
-        "llm_calls",
-        "llm_messages",
-        "llm_tool_calls",
-        "llm_attempts",
-        "llm_events",
-        "llm_costs_hourly",
-        "llm_latency_hourly",
-        "llm_models",
-        "llm_spans",
-    }
-)
-"""The public views of the contract; views of contributed events, llm_event_*, come on top."""
 
 TABLE_FUNCTIONS = frozenset({"json_each", "json_tree"})
 

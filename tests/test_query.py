@@ -42,7 +42,8 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=[run, run_in_child], ids=["here", "child"])
 def query(request: pytest.FixtureRequest) -> Run:
-    return request.param
+    chosen: Run = request.param
+    return chosen
 
 
 READS: list[tuple[str, Params, list[tuple[object, ...]]]] = [
