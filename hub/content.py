@@ -1,0 +1,89 @@
+"""Content made fit to keep: encodable, without secrets, of bounded size. It runs on the caller's path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hub.strings import Marks, Strings
+from hub.walk import Walk
+
+__all__ = ["Cleaner", "Marks", "preview", "truncate"]
+
+
+def truncate(text: str, limit: int) -> str:
+    """The first *limit* characters of *text*, and a note of how many were cut; *text* itself if it is no longer."""
+    if len(text) <= limit:
+        return text
+    kept = max(limit, 0)
+    return f"{text[:kept]}… [{len(text) - kept} more characters]"
+
+
+_BLOB = re.compile(
+    r"data:(?P<type>[\w.+-]+/[\w.+-]+)?[\w;=.+-]*,[\w+/=%-]*|(?<![\w+/=-])[A-Za-z0-9+/_-]{200,}={0,2}", re.ASCII
+)
+
+
+def preview(text: str, limit: int) -> str:
+    """*text* on one line, cut to *limit* characters; data: URLs and runs of base64 become their type and size."""
+    pieces: list[str] = []
+    length = at = 0
+    while at < len(text) and length <= limit:
+        stop = at + limit + 256
+        found = _BLOB.search(text, at, stop)
+        end = min(stop, len(text)) if found is None else found.start()
+        pieces.append(" ".join(text[at:end].split()))
+        if found is not None:
+            whole = _BLOB.match(text, found.start()) or found
+            end = whole.end()
+            pieces.append(f"[{whole['type'] or 'data'}, {end - whole.start()} characters]")
+        length += sum(map(len, pieces[-2:]))
+        at = end
+    shown = " ".join(filter(None, pieces))
+    cut = max(len(shown) - limit, 0) + len(text) - at
+    return f"{shown[:limit]}… [{cut} more characters]" if cut else shown
+
+
+class Cleaner:
+    """Turns any object into what orjson encodes, without secrets. One for each hub; may be called from everywhere.
+
+    Strings once looked at are remembered, so that the history of a conversation costs next to nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        redact: Callable[[str], str] | None = None,
+        patterns: Sequence[str] = (),
+        enabled: bool = True,
+        memory_bytes: int = 8 * 2**20,
+        max_body_bytes: int = 16 * 2**20,
+    ) -> None:
+        """Args:
+            redact: Called after the built-in rules with each new string; must be pure. Where it fails the string goes.
+            patterns: Regular expressions; what they match is replaced.
+            enabled: False sanitises without redacting anything.
+            memory_bytes: Bound of the remembered strings' size.
+            max_body_bytes: Bound of all strings in one value, as held in memory; what is over it is cut and marked.
+        Raises: ConfigError: One of *patterns* cannot be used.
+        """
+        self._strings = Strings(redact=redact, patterns=patterns, enabled=enabled, memory_bytes=memory_bytes)
+        self._max_body_bytes = max_body_bytes
+
+    def clean(self, value: Any) -> tuple[Any, Marks | None]:
+        """*value* as data for orjson, and what was changed (None: nothing). Never raises and consumes no iterator.
+
+        Parts that need no change are not copied: encode the answer before anyone changes *value*.
+        """
+        walk = Walk(self._strings, self._max_body_bytes)
+        try:
+            plain = walk.value(value, 0)
+        except Exception:
+            plain = walk.marker(value)
+        return plain, walk.marks()
+
+    def text(self, text: str) -> tuple[str, Marks | None]:
+        """`clean` for one string: an error message, a URL."""
+        plain, marks = self.clean(text)
+        return (plain if type(plain) is str else str(plain)), marks
