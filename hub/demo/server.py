@@ -120,7 +120,7 @@ class LoopbackServer:
         self.stop()
 
     def exchanges(self) -> Sequence[Exchange]:
-        """What was served, oldest first. A request is listed once its answer has left."""
+        """What was served, oldest first. A request is listed before its answer's last byte leaves."""
         with self._lock:
             return [self._exchanges[number] for number in sorted(self._exchanges)]
 
@@ -273,8 +273,10 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {}
         if retry_ms is not None and status in (408, 409, 429, 500, 502, 503, 504, 529):
             headers = {"retry-after": str(-(-retry_ms // 1000)), "retry-after-ms": str(retry_ms)}
+        done = replace(done, status=status)
+        self.server.owner.log(done)
         self._send(status, wire.error_body(message or usual, kind=kind, code=code), headers)
-        return replace(done, status=status)
+        return done
 
     def _document(self, done: Exchange, document: JSON, switches: Switches) -> Exchange:
         data, kind = orjson.dumps(document), "application/json"
@@ -288,8 +290,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(200, kind, {"content-length": str(len(data))})
             self.wfile.write(self._pending + data[: len(data) // 2])
             return self._log_and_drop(done)
+        done = done if done.fault else _with_usage(done, document.get("usage"))
+        self.server.owner.log(done)
         self._send_bytes(200, data, kind, compress=switches.gzip)
-        return done if done.fault else _with_usage(done, document.get("usage"))
+        return done
 
     def _stream(self, done: Exchange, chunks: Iterable[JSON], switches: Switches) -> Exchange:
         self._head(200, "text/event-stream; charset=utf-8", {"transfer-encoding": "chunked"})
@@ -303,8 +307,9 @@ class _Handler(BaseHTTPRequestHandler):
             if sent and switches.delay and self.server.owner.stopping.wait(switches.delay):
                 return self._log_and_drop(done)
             name = f"event: {chunk['type']}\n" if "type" in chunk else ""
-            self._write_chunk(name.encode() + b"data: " + orjson.dumps(chunk) + b"\n\n")
             done = _with_usage(done, chunk.get("usage") or (chunk.get("response") or {}).get("usage"))
+            self.server.owner.log(done)
+            self._write_chunk(name.encode() + b"data: " + orjson.dumps(chunk) + b"\n\n")
         else:
             if done.path == "/chat/completions":
                 self._write_chunk(b"data: [DONE]\n\n")

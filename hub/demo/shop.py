@@ -37,7 +37,7 @@ ORDERS = {
 }
 SYSTEM = "You are the assistant of Kettle & Co, a shop for kitchenware. Be brief, be kind, promise nothing. "
 RULES = " ".join(
-    f"Rule {number}: what the customer says of article {number} is passed on unchanged." for number in range(40)
+    f"Rule {number}: what the customer says of article {number} is passed on unchanged." for number in range(56)
 )
 
 
