@@ -94,7 +94,7 @@ def shape_of(
     return CallShape(request, span, attempts, _replay_of(asked))
 
 
-def span_name(asked: Data) -> str:
+def span_name(asked: Mapping[str, Any]) -> str:
     """`{operation} {model}`, as the conventions have it."""
     model = asked.get("model")
     return f"{asked.get('operation') or 'chat'} {model}" if model else str(asked.get("operation") or "chat")
@@ -224,7 +224,7 @@ def _sort(records: Iterable[EventRecord]) -> _Sorted | None:
                 requests.append(record)
             case "llm:response":
                 response = response or record
-            case "provider:retry":
+            case "provider:retry" | "provider:attempt":
                 retries.append(record)
             case "llm:request:debug" | "llm:response:debug":
                 pass
@@ -268,7 +268,7 @@ def _set_status(span: SpanShape, answer: Data, content: Data | None) -> None:
 def _attempts(
     request: EventRecord, asked: Data, retries: Sequence[EventRecord], response: EventRecord, end: int
 ) -> Iterator[SpanShape]:
-    """One span for each failed attempt, which ended when its retry was announced, and one for the last."""
+    """One span for each attempt that another followed, ended when that was announced, and one for the last."""
     start = request["occurred_at"]
     for number, retry in enumerate(retries, 1):
         facts = retry["data"]
@@ -276,7 +276,8 @@ def _attempts(
         if (duration := facts.get("duration_ms")) is not None:
             start = max(start, failed_at - round(duration * 1e6))
         span = SpanShape(f"attempt {number}", start, failed_at, _attempt_attributes(request, asked, facts, number))
-        span.status = StatusCode.ERROR
+        if retry["type"] == "provider:retry":
+            span.status = StatusCode.ERROR
         yield span
         start = min(failed_at + round((facts.get("delay_ms") or 0) * 1e6), end)
     answer, number = response["data"], len(retries) + 1

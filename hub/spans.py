@@ -1,4 +1,4 @@
-"""Events to OpenTelemetry spans: the same spans, ids included, whenever and wherever they are made from the same events.
+"""Events to OpenTelemetry spans: the same events give the same spans, ids included, whenever they are made.
 
 Imports the SDK, so import it only where spans are built: a sink's thread, a command.
 """

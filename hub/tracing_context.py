@@ -15,7 +15,6 @@ from opentelemetry.context import (
     attach,
     detach,
     get_current,
-    get_value,
     set_value,
 )
 from opentelemetry.trace import (
@@ -135,11 +134,6 @@ def _parent_based(bound: int) -> Sampler:
         return trace_id & _LOW_64 < bound
 
     return sample
-
-
-def suppressed() -> bool:
-    """Whether the current context asks instrumentations to look away, as exporters do for their own requests."""
-    return bool(get_value(_SUPPRESS_INSTRUMENTATION_KEY))
 
 
 @contextmanager

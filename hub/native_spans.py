@@ -1,0 +1,126 @@
+"""Spans made live on the program's own tracer, on the caller's path, with the same attributes as exported ones."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+from opentelemetry import trace
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TraceFlags
+
+from hub.events import EventRecord
+from hub.span_content import content_attributes
+from hub.span_shape import CallShape, SpanShape, shape_of, span_name, start_attributes
+from hub.tracing_context import Mint, Minted
+
+log = logging.getLogger("hub")
+
+
+class NativeSpan(Minted):
+    """A call's span, open on the program's tracer. Dropped without its response, it is never exported."""
+
+    __slots__ = ("__weakref__", "begun", "content", "records", "span")
+
+    def __init__(self, envelope: dict[str, Any], context: Context, span: Span, begun: int) -> None:
+        super().__init__(envelope, context)
+        self.span, self.begun = span, begun
+        self.records: list[EventRecord] = []
+        self.content: dict[str, str] = {}
+
+
+class NativeTracer:
+    """Starts and ends spans on the program's tracer.
+
+    Args:
+        mint: Gives ids where the program's tracer gives none: no provider is installed, or it is switched off.
+        content: Whether prompts and answers go into the spans.
+        provider: None: OpenTelemetry's global one.
+        clock: UTC Unix nanoseconds.
+    """
+
+    def __init__(
+        self,
+        mint: Mint,
+        *,
+        content: bool = False,
+        provider: trace.TracerProvider | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._tracer = trace.get_tracer("llm-hub", tracer_provider=provider)
+        self._mint, self._content, self._clock = mint, content, clock
+        self._open: WeakValueDictionary[str, NativeSpan] = WeakValueDictionary()
+
+    def begin(self, request: Mapping[str, Any]) -> Minted:
+        """Start a span in the current context for a call of which *request* is known."""
+        ambient = get_current()
+        parent = trace.get_current_span(ambient).get_span_context()
+        begun = self._clock()
+        span = self._start(request, ambient, begun)
+        own = span.get_span_context()
+        if not own.is_valid or own.span_id == parent.span_id:
+            return self._mint.start()
+        envelope: dict[str, Any] = {
+            "trace_id": f"{own.trace_id:032x}",
+            "span_id": f"{own.span_id:016x}",
+            "trace_flags": int(own.trace_flags),
+        }
+        if parent.is_valid:
+            envelope["parent_span_id"] = f"{parent.span_id:016x}"
+            envelope["parent_is_remote"] = parent.is_remote
+        if own.trace_state:
+            envelope["tracestate"] = own.trace_state.to_header()
+        native = NativeSpan(envelope, trace.set_span_in_context(span, ambient), span, begun)
+        if span.is_recording():
+            self._open[envelope["span_id"]] = native
+        return native
+
+    def _start(self, request: Mapping[str, Any], ambient: Context, begun: int) -> Span:
+        name, links = span_name(request), []
+        trace_id, span_id = request.get("replay_of_trace_id"), request.get("replay_of_span_id")
+        if trace_id and span_id:
+            links = [Link(SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(1)))]
+        return self._tracer.start_span(
+            name, ambient, SpanKind.CLIENT, attributes=start_attributes(request), links=links, start_time=begun
+        )
+
+    def observe(self, records: Sequence[EventRecord]) -> None:
+        """Take events of one call, as they are written. Its span ends with its response."""
+        native = self._open.get(records[0]["span_id"] or "") if records else None
+        if native is None:
+            return
+        answered = False
+        for record in records:
+            if self._content:
+                native.content.update(content_attributes(record))
+            if not record["type"].endswith(":debug"):
+                native.records.append(record)
+            answered = answered or record["type"] == "llm:response"
+        if answered:
+            del self._open[native.envelope["span_id"]]
+            shape = shape_of(native.records, content=native.content if self._content else None)
+            if shape is not None:
+                self._finish(native, shape)
+
+    def _finish(self, native: NativeSpan, call: CallShape) -> None:
+        shape = call.span
+        for attempt in call.attempts:
+            child = self._tracer.start_span(
+                attempt.name, native.context, SpanKind.CLIENT, attributes=attempt.attributes, start_time=attempt.start
+            )
+            _dress(child, attempt)
+            child.end(attempt.end)
+        native.span.update_name(shape.name)
+        native.span.set_attributes(shape.attributes)
+        _dress(native.span, shape)
+        native.span.end(native.begun + shape.end - shape.start)
+
+
+def _dress(span: Span, shape: SpanShape) -> None:
+    if shape.status is not StatusCode.UNSET:
+        span.set_status(shape.status, shape.description)
+    for event in shape.events:
+        span.add_event(event.name, event.attributes, event.at)

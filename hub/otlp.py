@@ -1,0 +1,179 @@
+"""Sends spans with OpenTelemetry's own OTLP exporters: one try at a time, and whoever calls decides about the next.
+
+Imports the SDK, and gRPC only if the protocol variable says so: import it in the thread that exports.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import requests
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from requests.adapters import HTTPAdapter
+
+from hub.errors import HubError
+from hub.polite import Rest
+from hub.tracing_context import suppress_instrumentation
+
+log = logging.getLogger("hub")
+
+TIMEOUT_SECONDS = 5.0
+"""Of one request, unless OTEL_EXPORTER_OTLP_TIMEOUT or _TRACES_TIMEOUT says otherwise."""
+_REFUSALS = (400, 413, 422)
+_LOGGERS = (
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.grpc.exporter",
+)
+
+
+class ExportFailed(HubError):
+    """The OTLP endpoint did not take the spans; sending them again is harmless, their ids are the same."""
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(f"OTLP export: {reason}; the spans are sent again later")
+        self.reason = reason
+        self.refused = refused
+        """The endpoint answered that it will never take these spans as they are."""
+
+
+class Exporter(Protocol):
+    """What a sink of spans exports through."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> None:
+        """Send *spans* in one request. Raises: ExportFailed: They did not arrive, as far as is known."""
+        ...
+
+    def close(self) -> None:
+        """End waiting and let go of connections, from any thread. Later exports fail."""
+        ...
+
+
+class OtlpExporter:
+    """The exporter that OTEL_EXPORTER_OTLP_PROTOCOL names, set up by the other OTLP variables.
+
+    Its own retries are switched off: they sleep for seconds where neither exit nor the sink's backoff reaches them.
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._last: list[str | int] = []
+        self._quiet = _Quiet()
+        self._exporter = self._make(environ)
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self._quiet)
+
+    def _make(self, environ: Mapping[str, str]) -> SpanExporter:
+        timeout = None if _has(environ, "TIMEOUT") else TIMEOUT_SECONDS
+        protocol = _value(environ, "PROTOCOL") or "http/protobuf"
+        if protocol == "grpc":
+            return _grpc_exporter(timeout)
+        if protocol != "http/protobuf":
+            log.warning("OTEL_EXPORTER_OTLP_PROTOCOL: %r is not supported; spans go by http/protobuf", protocol)
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        if any(name.endswith("_CREDENTIAL_PROVIDER") for name in environ):
+            return OTLPSpanExporter(timeout=timeout)  # the session is the provider's then
+        session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _OneTry(self._last))
+        return OTLPSpanExporter(timeout=timeout, session=session)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> None:
+        """Send *spans* in one request.
+
+        Raises: ExportFailed
+        """
+        self._last.clear()
+        self._quiet.exporting.now = True
+        try:
+            with suppress_instrumentation():
+                result = self._exporter.export(spans)
+        except Exception as error:
+            raise ExportFailed(type(error).__name__) from error
+        finally:
+            self._quiet.exporting.now = False
+        if result is not SpanExportResult.SUCCESS:
+            reason = self._last[-1] if self._last else "no answer"
+            raise ExportFailed(f"answered {reason}" if isinstance(reason, int) else reason, refused=reason in _REFUSALS)
+
+    def close(self) -> None:
+        """Close connections; a gRPC call under way is cancelled, an HTTP request ends by its timeout."""
+        self._exporter.shutdown()
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(self._quiet)
+
+
+class _NotTaken(Exception):
+    """Of a class that the SDK's exporter knows nothing of, so that it does not wait and try again."""
+
+
+class _OneTry(HTTPAdapter):
+    """Fails at once where the exporter would retry, and notes why."""
+
+    def __init__(self, notes: list[str | int]) -> None:
+        super().__init__()
+        self._notes = notes
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        try:
+            response = super().send(request, *args, **kwargs)
+        except requests.RequestException as error:
+            self._notes.append(type(error).__name__)
+            raise _NotTaken from error
+        if response.status_code >= 300:
+            self._notes.append(response.status_code)
+            response.close()
+            raise _NotTaken
+        return response
+
+
+def _grpc_exporter(timeout: float | None) -> SpanExporter:
+    from grpc import StatusCode  # type: ignore[import-untyped]
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    try:
+        return OTLPSpanExporter(timeout=timeout, retryable_error_codes=[StatusCode.OK])  # no failure has this code
+    except TypeError:  # before 1.36 its retries cannot be switched off
+        return OTLPSpanExporter(timeout=timeout)
+
+
+class _Quiet(logging.Filter):
+    """Keeps the exporter's word on each failure of ours out of the program's log: the pipeline says it once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exporting = _Exporting()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not self.exporting.now
+
+
+class _Exporting(threading.local):
+    now = False
+
+
+def _value(environ: Mapping[str, str], name: str) -> str:
+    value = environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or environ.get(f"OTEL_EXPORTER_OTLP_{name}") or ""
+    return value.strip().lower()
+
+
+def _has(environ: Mapping[str, str], name: str) -> bool:
+    return bool(_value(environ, name))
+
+
+class RestfulSpans(list[ReadableSpan]):
+    """Spans that let other threads run while an exporter goes through them: encoding 512 takes 40 ms of pure Python."""
+
+    def __init__(self, spans: Sequence[ReadableSpan], rest: Rest) -> None:
+        super().__init__(spans)
+        self._rest = rest
+
+    def __iter__(self) -> Iterator[ReadableSpan]:
+        for span in super().__iter__():
+            yield span
+            self._rest()

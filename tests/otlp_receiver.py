@@ -1,0 +1,237 @@
+"""An OTLP endpoint in the test's own process, over HTTP and gRPC, that can be in trouble on request."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+
+@dataclass(frozen=True)
+class ReceivedSpan:
+    """A span as the wire carried it. Ids are hex; times are UTC Unix nanoseconds."""
+
+    name: str
+    kind: str
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    start: int
+    end: int
+    attributes: dict[str, Any]
+    status: str
+    description: str
+    events: list[tuple[str, int, dict[str, Any]]]
+    links: list[tuple[str, str]]
+    resource: dict[str, Any]
+    scope: tuple[str, str]
+    dropped_attributes: int
+    flags: int
+
+
+class OtlpReceiver:
+    """Listens on 127.0.0.1 until closed.
+
+    `answer` is the status of every answer (200, 503, 400, ...); None: accept and never answer. `listen(False)` refuses
+    connections, `listen(True)` takes them again at the same port.
+    """
+
+    def __init__(self, protocol: str = "http/protobuf") -> None:
+        self.protocol = protocol
+        self.answer: int | None = 200
+        self.refuse_if: str = ""
+        """A span of this name makes its whole request invalid: 400."""
+        self.spans: list[ReceivedSpan] = []
+        self.raw: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
+        self.requests = 0
+        self._changed = threading.Condition()
+        self._released = threading.Event()
+        self._server: _Server | None = None
+        self.port = 0
+        self.listen(True)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables that lead a program here."""
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": self.protocol,
+        }
+
+    def listen(self, on: bool) -> None:
+        if on and self._server is None:
+            self._server = _GrpcServer(self) if self.protocol == "grpc" else _HttpServer(self)
+            self.port = self._server.port
+        elif not on and self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def recover(self) -> None:
+        """Out of any trouble."""
+        self.answer = 200
+        self._released.set()
+        self._released = threading.Event()
+        self.listen(True)
+
+    def close(self) -> None:
+        self._released.set()
+        self.listen(False)
+
+    def wait_for(self, count: int, timeout: float = 10.0) -> list[ReceivedSpan]:
+        """The spans so far, once there are *count* of them."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.spans) >= count, timeout), f"{len(self.spans)} of {count}"
+            return list(self.spans)
+
+    def take(self, body: bytes, headers: dict[str, str]) -> int:
+        """Handle one request; returns the status to answer with."""
+        answer = self.answer
+        with self._changed:
+            self.requests += 1
+            self._changed.notify_all()
+        if answer is None:
+            self._released.wait(30)
+            return 503
+        if answer != 200:
+            return answer
+        spans = list(_decode(ExportTraceServiceRequest.FromString(body)))
+        if self.refuse_if and any(span.name == self.refuse_if for span in spans):
+            return 400
+        with self._changed:
+            self.raw.append(body)
+            self.headers.append(headers)
+            self.spans += spans
+            self._changed.notify_all()
+        return 200
+
+
+@contextmanager
+def receiving(protocol: str = "http/protobuf") -> Iterator[OtlpReceiver]:
+    receiver = OtlpReceiver(protocol)
+    try:
+        yield receiver
+    finally:
+        receiver.close()
+
+
+class _Server:
+    port: int
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class _HttpServer(_Server):
+    def __init__(self, receiver: OtlpReceiver) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                status = 404 if self.path != "/v1/traces" else receiver.take(body, dict(self.headers))
+                payload = ExportTraceServiceResponse().SerializeToString()
+                try:
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(payload)))
+                    self.end_headers()
+                    self.wfile.write(payload)
+                except OSError:  # the client gave up
+                    self.close_connection = True
+
+            def log_message(self, format: str, *args: object) -> None:
+                return
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            block_on_close = False
+            allow_reuse_address = True
+
+        self._server = Server(("127.0.0.1", receiver.port), Handler)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+
+_CODES = {503: grpc.StatusCode.UNAVAILABLE, 400: grpc.StatusCode.INVALID_ARGUMENT}
+
+
+class _GrpcServer(_Server):
+    def __init__(self, receiver: OtlpReceiver) -> None:
+        class Service(TraceServiceServicer):
+            def Export(self, request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:
+                headers = {pair.key: str(pair.value) for pair in context.invocation_metadata()}
+                status = receiver.take(request.SerializeToString(), headers)
+                if status != 200:
+                    context.abort(_CODES[status], "in trouble")
+                return ExportTraceServiceResponse()
+
+        self._pool = ThreadPoolExecutor(4)
+        self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0)])
+        add_TraceServiceServicer_to_server(Service(), self._server)  # type: ignore[no-untyped-call]  # generated
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{receiver.port}")
+        self._server.start()
+
+    def close(self) -> None:
+        self._server.stop(0).wait(5)
+        self._pool.shutdown(wait=False)
+
+
+def _decode(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
+    for of_resource in request.resource_spans:
+        resource = _attributes(of_resource.resource.attributes)
+        for of_scope in of_resource.scope_spans:
+            for span in of_scope.spans:
+                yield ReceivedSpan(
+                    name=span.name,
+                    kind=Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
+                    trace_id=span.trace_id.hex(),
+                    span_id=span.span_id.hex(),
+                    parent_span_id=span.parent_span_id.hex(),
+                    start=span.start_time_unix_nano,
+                    end=span.end_time_unix_nano,
+                    attributes=_attributes(span.attributes),
+                    status=Status.StatusCode.Name(span.status.code).removeprefix("STATUS_CODE_"),
+                    description=span.status.message,
+                    events=[(one.name, one.time_unix_nano, _attributes(one.attributes)) for one in span.events],
+                    links=[(one.trace_id.hex(), one.span_id.hex()) for one in span.links],
+                    resource=resource,
+                    scope=(of_scope.scope.name, of_scope.scope.version),
+                    dropped_attributes=span.dropped_attributes_count,
+                    flags=span.flags,
+                )
+
+
+def _attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: _value(pair.value) for pair in pairs}
+
+
+def _value(value: AnyValue) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(one) for one in value.array_value.values]
+    return None if kind is None else getattr(value, kind)
