@@ -1,0 +1,230 @@
+"""LLM Hub: an event-sourced record of a program's traffic with language models.
+
+    client = hub.traced(OpenAI())
+
+Every call becomes events in a SQL store and, where OpenTelemetry is set up, a span. See README.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hub import recorder as _recorder
+from hub.errors import (
+    AmbiguousId,
+    ConfigError,
+    ForeignStore,
+    HubError,
+    InvalidEvent,
+    NotFound,
+    NotTraceable,
+    QueryLimit,
+    QueryRefused,
+    SchemaMismatch,
+    StoreError,
+    StoreUnavailable,
+)
+from hub.events import (
+    Envelope,
+    Event,
+    LLMRequest,
+    LLMRequestDebug,
+    LLMResponse,
+    LLMResponseDebug,
+    ProviderRetry,
+    Usage,
+    upcaster,
+)
+from hub.manual import ManualCall
+from hub.session import session
+from hub.traced import traced
+
+if TYPE_CHECKING:
+    from hub.reader import Reader
+    from hub.runtime import Hub
+    from hub.transport import RecordingTransport, async_httpx_client, httpx_client
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Hub": "hub.runtime",
+    "Reader": "hub.reader",
+    "RecordingTransport": "hub.transport",
+    "async_httpx_client": "hub.transport",
+    "httpx_client": "hub.transport",
+}
+
+_E = TypeVar("_E", bound=Event)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'hub' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def _runtime() -> Any:
+    return importlib.import_module("hub.runtime")
+
+
+def init(
+    *,
+    db_url: str | None = None,
+    project: str | None = None,
+    environment: str | None = None,
+    capture: str | None = None,
+    durability: str | None = None,
+    redact: Callable[[str], str] | None = None,
+    otel: str | None = None,
+    **settings: Any,
+) -> Hub:
+    """Start the default hub with these settings; what is not given comes from HUB_* variables, then hub.toml.
+
+    Not needed: the default hub starts by itself at the first traced call. Calling it again ends the hub before it.
+    Recording begins at once; the store is opened beside the program, so a store that is away is no error here.
+
+    Args:
+        redact: Called with every text before it is kept, after the built-in rules; must be pure.
+        settings: Any other of docs/configuration.md, by its name.
+    Raises: ConfigError: A setting cannot be used.
+    """
+    given = {
+        "db_url": db_url,
+        "project": project,
+        "environment": environment,
+        "capture": capture,
+        "durability": durability,
+        "otel": otel,
+        **settings,
+    }
+    hub: Hub = _runtime().start_default({k: v for k, v in given.items() if v is not None}, redact=redact)
+    return hub
+
+
+def call(
+    *,
+    provider: str | None = None,
+    model: str | None = None,
+    messages: Sequence[Any] | None = None,
+    tools: Sequence[Any] | None = None,
+    params: Mapping[str, Any] | None = None,
+    operation: str = "chat",
+    stream: bool = False,
+) -> ManualCall:
+    """Record by hand a call that no wrapper sees, from the start of a `with` or `async with` block to its end.
+
+    Args:
+        params: Of the request, such as temperature; never credentials.
+        operation: OpenTelemetry's gen_ai.operation.name.
+    """
+    facts = {
+        "provider": provider,
+        "model": model,
+        "messages": messages,
+        "tools": tools,
+        "params": params,
+        "operation": operation,
+        "stream": stream,
+    }
+    return ManualCall(_recorder.default(), facts)
+
+
+def emit(event: Event | str, /, **fields: Any) -> None:
+    """Write an event of your own: an object of a class derived from `Event`, or a bare `family:name` with its fields.
+
+    Within an open call it joins that call's stream. The store being away is no error here.
+
+    Raises: InvalidEvent: The name is no event type, or is one of the hub's own.
+    """
+    _recorder.emit_to(_recorder.default(), event, fields)
+
+
+def subscribe(what: type[_E] | str, handler: Callable[[_E], None]) -> Callable[[], None]:
+    """Call *handler* inline with each event of a class, or of a type that matches a pattern such as `acme:*`.
+
+    Handlers get events after redaction, when they are kept already. One that raises is logged and harms nobody.
+
+    Returns: A function that ends the subscription.
+    """
+    stop: Callable[[], None] = _runtime().default_hub().subscribe(what, handler)
+    return stop
+
+
+def flush(timeout: float = 5.0) -> int:
+    """Wait until the store has what was emitted so far, at most *timeout* seconds.
+
+    Returns: How many events are not yet in the store; 0 is all. 0 where no hub runs.
+    """
+    left: int = _runtime().flush_default(timeout)
+    return left
+
+
+def shutdown(timeout: float = 2.0) -> None:
+    """End the default hub within *timeout* seconds, whatever the backends do; what is left waits in the spool.
+
+    Calls made afterwards are not recorded until `init` is called again. Runs by itself at exit.
+    """
+    _runtime().shutdown_default(timeout)
+
+
+def open(db_url: str | None = None) -> Reader:
+    """The read side of a store: calls, one call, SQL, events. *db_url* as for `init`.
+
+    Raises: StoreError: There is no such store, or it is not the hub's.
+    """
+    reader: Reader = importlib.import_module("hub.reader").open_reader(db_url)
+    return reader
+
+
+def read_events(db_url: str | None = None, *, types: Sequence[str] | None = None) -> Iterator[Event]:
+    """Every event of a store in the order of its log, as typed objects, for projections of your own.
+
+    Raises: StoreError: There is no such store, or it is not the hub's.
+    """
+    with open(db_url) as reader:
+        yield from reader.events(types=types)
+
+
+_recorder.set_default(lambda: _runtime().default_recorder())  # type: ignore[no-any-return]
+
+__all__ = [
+    "AmbiguousId",
+    "ConfigError",
+    "Envelope",
+    "Event",
+    "ForeignStore",
+    "Hub",
+    "HubError",
+    "InvalidEvent",
+    "LLMRequest",
+    "LLMRequestDebug",
+    "LLMResponse",
+    "LLMResponseDebug",
+    "ManualCall",
+    "NotFound",
+    "NotTraceable",
+    "ProviderRetry",
+    "QueryLimit",
+    "QueryRefused",
+    "Reader",
+    "RecordingTransport",
+    "SchemaMismatch",
+    "StoreError",
+    "StoreUnavailable",
+    "Usage",
+    "async_httpx_client",
+    "call",
+    "emit",
+    "flush",
+    "httpx_client",
+    "init",
+    "open",
+    "read_events",
+    "session",
+    "shutdown",
+    "subscribe",
+    "traced",
+    "upcaster",
+]

@@ -19,8 +19,9 @@ from opentelemetry import context as otel
 from hub.bus import EventBus
 from hub.calls import AttemptFacts, Call, Outcome, RequestFacts, ResponseFacts, SilentCall, current_call, error_type_of
 from hub.content import Cleaner, truncate
-from hub.events import Data, Event, FrameEvent, check_type, decode_frame, encode_frame, fields_of, payload
-from hub.log import Log, Pressure, Priority, Stream
+from hub.errors import InvalidEvent
+from hub.events import Data, Event, EventRecord, FrameEvent, check_type, decode_frame, encode_frame, fields_of, payload
+from hub.log import Appended, Log, Pressure, Priority, Stream
 from hub.messages import count_and_system, summarise
 from hub.session import labels
 
@@ -54,11 +55,16 @@ class Minted(Protocol):
 
 
 class Tracing(Protocol):
-    """Gives calls their spans' ids, and with native spans the spans themselves."""
+    """Gives calls their spans' ids, and makes the spans of those who want them live."""
 
-    def begin(self, request: Data) -> Minted: ...
+    @property
+    def live(self) -> bool:
+        """Whether `observe` is to be told of the events of calls."""
+        ...
 
-    def end(self, minted: Minted, request: Data, response: Data) -> None: ...
+    def begin(self, request: Mapping[str, Any]) -> Minted: ...
+
+    def observe(self, records: Sequence[EventRecord]) -> None: ...
 
 
 class Recorder:
@@ -174,7 +180,6 @@ class Recorder:
         if isinstance(event, Event):
             event_type, data, version = event.event_type, payload(event), event.event_schema_version
         else:
-            check_type(event)
             event_type, data, version = event, dict(fields), 1
         self._settle()
         if isinstance(event, Event) and event_type not in self._announced:
@@ -331,7 +336,6 @@ class Recorder:
                 response["content"] = {"error": self._error_text(error)}
             events.append(self._debug_event("llm:response:debug", content, []))
         self._append(call.log, call.stream, self.clock.wall(), call.envelope, events, Priority.ESSENTIAL)
-        self.tracing.end(call.minted, call.facts, data)
         call.messages = None
 
     def _response_content(self, facts: ResponseFacts) -> tuple[Data, Data]:
@@ -376,11 +380,17 @@ class Recorder:
         if len(body) > target.max_frame_bytes:
             body = encode_frame(stream.id, now, envelope, [_shed(event) for event in events])
         placed = target.append(body, len(events), stream, priority)
-        if placed is not None and self.bus.handlers:
-            first_seq, first_version = placed
-            self.bus.publish(
-                decode_frame(body, first_seq=first_seq, first_version=first_version, constants=target.constants)
-            )
+        if self.bus.handlers or self.tracing.live:
+            self._announce_live(target, body, placed)
+
+    def _announce_live(self, target: Log, body: bytes, placed: Appended | None) -> None:
+        """To live spans what happened, even if the log had no room for it; to subscribers what is kept."""
+        first_seq, first_version = placed or (0, 0)
+        records = decode_frame(body, first_seq=first_seq, first_version=first_version, constants=target.constants)
+        if self.tracing.live:
+            self.tracing.observe(records)
+        if placed is not None:
+            self.bus.publish(records)
 
     # Cleaning.
 
@@ -517,6 +527,22 @@ def set_default(find: Callable[[], Recorder | None]) -> None:
 def default() -> Recorder | None:
     """The default hub's recorder, started if need be; None when recording is switched off."""
     return None if _hub is None else _hub()
+
+
+def emit_to(recorder: Recorder | None, event: Event | str, fields: Mapping[str, Any]) -> None:
+    """What `hub.emit` does, on a given recorder; None records nothing. Raises: InvalidEvent: *event* is no event type."""
+    if isinstance(event, str):
+        check_type(event)
+    elif not event.event_type:
+        raise InvalidEvent(
+            type(event).__qualname__, 'the class has no type; declare it as class X(hub.Event, type="a:b")'
+        )
+    if recorder is None:
+        return
+    try:
+        recorder.emit(event, fields)
+    except Exception as error:
+        recorder.trouble("emit", error)
 
 
 def text_of(error: BaseException | None) -> str | None:
