@@ -1,0 +1,44 @@
+"""Readers of request and response shapes, one file for each family. They know shapes, never libraries: nothing of a
+vendor is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from hub.calls import ResponseFacts
+from hub.extractors.anthropic import anthropic_facts
+from hub.extractors.contracts import contract_facts
+from hub.extractors.openai import openai_facts
+
+__all__ = ["Extractor", "ResponseFacts", "response_facts"]
+
+
+class Extractor(Protocol):
+    """Reads what a traced function's result says where `hub.traced` cannot know."""
+
+    def __call__(self, arguments: Mapping[str, Any], result: Any, /) -> ResponseFacts:
+        """What *result* says, given the function's *arguments* by name, defaults included.
+
+        Called once for each call that ended well, in the caller's thread, before the caller has the result: be quick,
+        and leave both as they are. For a generator *result* is the list of what it yielded. The answer's keys are
+        those of `ResponseFacts`, all optional: model, usage (input_tokens and so on, inclusive totals), finish_reasons,
+        response_id, reported_cost_usd, messages, ... What is left out is filled from the result's shape, if that is
+        known. Raising is harmless: the call is recorded without.
+        """
+        ...
+
+
+def response_facts(result: Any) -> ResponseFacts:
+    """What *result* says of the answer, whatever its shape; empty when it says nothing we know."""
+    if isinstance(result, str):
+        return {"messages": [{"role": "assistant", "content": result}]}
+    if result is None or isinstance(result, bytes | int | float):
+        return {}
+    if type(result) is dict or hasattr(result, "__dict__") or hasattr(result, "__slots__"):
+        found = openai_facts(result) or anthropic_facts(result) or contract_facts(result)
+        if found is not None:
+            return found
+    if isinstance(result, dict):
+        return {"messages": [{"role": "assistant", "content": result}]}
+    return {}

@@ -1,0 +1,72 @@
+"""OpenAI's answers: chat completions, text completions, responses, embeddings. From the wire or as objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hub.calls import ResponseFacts
+from hub.extractors.usage import cost_of, usage_of
+from hub.extractors.values import get, plain, text
+
+
+def openai_facts(answer: Any) -> ResponseFacts | None:
+    """What *answer* says; None when it is none of OpenAI's shapes."""
+    if isinstance(get(answer, "choices"), list):
+        return _of_choices(answer)
+    kind = get(answer, "object")
+    if kind == "response" and isinstance(get(answer, "output"), list):
+        return of_response(answer)
+    if kind == "list" and isinstance(get(answer, "data"), list) and get(answer, "usage") is not None:
+        return _heading(answer)
+    return None
+
+
+def _heading(answer: Any) -> ResponseFacts:
+    usage = get(answer, "usage")
+    facts: ResponseFacts = {
+        "model": text(get(answer, "model")),
+        "response_id": text(get(answer, "id")),
+        "usage": usage_of(usage),
+    }
+    if (cost := cost_of(get(usage, "cost"))) is not None:  # OpenRouter's
+        facts["reported_cost_usd"], facts["cost_reporter"] = cost, "provider"
+    return facts
+
+
+def _of_choices(answer: Any) -> ResponseFacts:
+    facts = _heading(answer)
+    choices = get(answer, "choices")
+    facts["finish_reasons"] = [reason for one in choices if (reason := text(get(one, "finish_reason")))] or None
+    facts["messages"] = [_said(one) for one in choices]
+    return facts
+
+
+def _said(choice: Any) -> Any:
+    message = get(choice, "message")
+    return plain(message) if message is not None else {"role": "assistant", "content": get(choice, "text")}
+
+
+def of_response(answer: Any) -> ResponseFacts:
+    """What an object of the responses endpoint says; it may be unfinished."""
+    facts = _heading(answer)
+    status = text(get(answer, "status"))
+    reason = text(get(get(answer, "incomplete_details"), "reason")) or status
+    if reason is not None and status not in ("in_progress", "queued"):
+        facts["finish_reasons"] = [reason]
+    facts["messages"] = [plain(item) for item in get(answer, "output") or ()]
+    if status == "failed":
+        facts.update(error_facts(answer) or {"error_type": "failed"})
+    return facts
+
+
+def error_facts(answer: Any) -> ResponseFacts | None:
+    """The vendor's code and text of an answer that is an error; None when it is none."""
+    error = get(answer, "error")
+    if isinstance(error, str):
+        return {"error_message": error}
+    if error is None:
+        return None
+    facts: ResponseFacts = {"error_message": text(get(error, "message"))}
+    if (kind := text(get(error, "code")) or text(get(error, "type"))) is not None:
+        facts["error_type"] = kind
+    return facts

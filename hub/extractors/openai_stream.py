@@ -1,0 +1,165 @@
+"""OpenAI's streams put together: chunks of chat and text completions, events of responses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hub.calls import ResponseFacts
+from hub.extractors.openai import error_facts, of_response
+from hub.extractors.usage import cost_of, usage_of
+from hub.extractors.values import get, plain, text
+
+_TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
+
+
+class ChatStream:
+    """Chunks of chat and text completions become messages.
+
+    `ended` is the vendor's word that all has been said, `error` what it reported in mid-stream.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.error: ResponseFacts | None = None
+        self.keep_content = True
+        self._facts: ResponseFacts = {}
+        self._choices: dict[int, _Choice] = {}
+
+    def add(self, chunk: Any) -> None:
+        """Take one chunk, from the wire or as an object of the SDK."""
+        facts = self._facts
+        if not facts.get("response_id"):
+            facts["model"], facts["response_id"] = text(get(chunk, "model")), text(get(chunk, "id"))
+        if (usage := get(chunk, "usage")) is not None:
+            facts["usage"] = usage_of(usage)
+            if (cost := cost_of(get(usage, "cost"))) is not None:
+                facts["reported_cost_usd"], facts["cost_reporter"] = cost, "provider"
+        for piece in get(chunk, "choices") or ():
+            index = get(piece, "index") or 0
+            choice = self._choices.get(index)
+            if choice is None:
+                choice = self._choices[index] = _Choice()
+            choice.add(piece, self.keep_content)
+
+    def facts(self) -> ResponseFacts:
+        """What is known so far."""
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        self._facts["finish_reasons"] = [one.finish_reason for one in choices if one.finish_reason] or None
+        self._facts["messages"] = [one.message() for one in choices]
+        return self._facts
+
+
+class _Choice:
+    __slots__ = ("finish_reason", "role", "texts", "tools")
+
+    def __init__(self) -> None:
+        self.role = "assistant"
+        self.finish_reason: str | None = None
+        self.texts: dict[str, list[str]] = {}
+        self.tools: dict[int, dict[str, Any]] = {}
+
+    def add(self, piece: Any, keep_content: bool) -> None:
+        if (reason := text(get(piece, "finish_reason"))) is not None:
+            self.finish_reason = reason
+        if not keep_content:
+            return
+        delta = get(piece, "delta")
+        if delta is None:
+            self._more("content", get(piece, "text"))
+            return
+        self.role = text(get(delta, "role")) or self.role
+        for name in _TEXTS:
+            self._more(name, get(delta, name))
+        for call in get(delta, "tool_calls") or ():
+            self._tool(call)
+
+    def _more(self, name: str, value: Any) -> None:
+        if value and isinstance(value, str):
+            self.texts.setdefault(name, []).append(value)
+
+    def _tool(self, piece: Any) -> None:
+        tool = self.tools.setdefault(get(piece, "index") or 0, {"id": None, "type": "function", "name": "", "args": []})
+        tool["id"] = tool["id"] or text(get(piece, "id"))
+        function = get(piece, "function")
+        tool["name"] += text(get(function, "name")) or ""
+        if arguments := text(get(function, "arguments")):
+            tool["args"].append(arguments)
+
+    def message(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"role": self.role, "content": None}
+        said.update((name, "".join(parts)) for name, parts in self.texts.items())
+        if self.tools:
+            said["tool_calls"] = [
+                {
+                    "id": tool["id"],
+                    "type": "function",
+                    "function": {"name": tool["name"], "arguments": "".join(tool["args"])},
+                }
+                for _, tool in sorted(self.tools.items())
+            ]
+        return said
+
+
+_FINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+class ResponsesStream:
+    """Events of a response become its output. The last event carries the whole; the others matter if it never comes."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.error: ResponseFacts | None = None
+        self.keep_content = True
+        self._facts: ResponseFacts = {}
+        self._done: dict[int, Any] = {}
+        self._texts: dict[int, list[str]] = {}
+
+    def add(self, event: Any) -> None:
+        """Take one event, from the wire or as an object of the SDK."""
+        kind = get(event, "type")
+        if kind == "response.output_text.delta":
+            if self.keep_content and isinstance(piece := get(event, "delta"), str):
+                self._texts.setdefault(get(event, "output_index") or 0, []).append(piece)
+        elif kind == "response.output_item.done":
+            if self.keep_content:
+                self._done[get(event, "output_index") or 0] = plain(get(event, "item"))
+        elif kind in _FINAL:
+            self.ended = True
+            self._facts = of_response(get(event, "response"))
+            if kind == "response.failed":
+                self.error = error_facts(get(event, "response")) or {"error_type": "failed"}
+        elif kind == "response.created":
+            self._facts = of_response(get(event, "response"))
+        elif kind == "error":
+            self.error = {
+                "error_type": text(get(event, "code")) or "error",
+                "error_message": text(get(event, "message")),
+            }
+
+    def facts(self) -> ResponseFacts:
+        """What is known so far."""
+        if not self.ended:
+            begun = {
+                index: {
+                    "type": "message",
+                    "role": "assistant",
+                    "content": [{"type": "output_text", "text": "".join(t)}],
+                }
+                for index, t in self._texts.items()
+            }
+            items = {**begun, **self._done}
+            self._facts["messages"] = [items[index] for index in sorted(items)]
+        return self._facts
+
+
+OpenAIStream = ChatStream | ResponsesStream
+
+
+def stream_for(chunk: Any) -> OpenAIStream | None:
+    """The assembler for a stream that has *chunk* in it; None when it is not OpenAI's."""
+    if isinstance(get(chunk, "choices"), list):
+        return ChatStream()
+    kind = get(chunk, "type")
+    if isinstance(kind, str) and (kind.startswith("response.") or kind == "error"):
+        return ResponsesStream()
+    return None
