@@ -1,0 +1,129 @@
+"""`hub calls`: the newest calls."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hub.cli import shapes
+from hub.cli.opening import is_missing, open_for_reading, say_empty
+from hub.cli.options import Csv, Db, Json, Jsonl, chosen_format
+from hub.cli.output import console, parsed, write_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from hub.reader import StoredCall
+
+COLOURS = {
+    "ok": "green",
+    "error": "red",
+    "lost": "red",
+    "running": "yellow",
+    "cancelled": "magenta",
+    "abandoned": "magenta",
+}
+
+JSON_COLUMNS = ("params", "tags", "request_summary", "response_summary")
+
+
+def calls(
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where", "-w", metavar="SQL", help="Condition over llm_calls: \"status = 'error'\".", show_default=False
+        ),
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option("--session", help="Only calls of this session.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="At most this many.")] = 50,
+    db: Db = None,
+    json: Json = False,
+    jsonl: Jsonl = False,
+    csv: Csv = False,
+) -> None:
+    """List the newest calls, newest first."""
+    form = chosen_format(json, jsonl, csv)
+    reader = open_for_reading(db)
+    found: list[StoredCall] = []
+    if not is_missing(reader):
+        found = reader.calls(_condition(where, session), limit=limit, params=(session,) if session is not None else ())
+    if not found:
+        say_empty(reader.settings, filtered=(where or session) is not None and not is_missing(reader))
+        if form == "table":
+            return
+    if form == "table":
+        ids = reader.shortest_ids([call.id for call in found])
+        console().print(table_of(found, ids, datetime.now().astimezone()))
+    else:
+        columns = list(found[0]) if found else []
+        write_rows(found, columns, form, json_columns=JSON_COLUMNS)
+
+
+def _condition(where: str | None, session: str | None) -> str | None:
+    terms = [f"(\n{where}\n)"] if where else []
+    if session is not None:
+        terms.append("session_id = ?")
+    return " AND ".join(terms) or None
+
+
+def table_of(found: Sequence[StoredCall], ids: Mapping[str, str], now: datetime) -> Table:
+    """The default columns: what a reader wants to know of each call, in 100 characters."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    table.add_column("id", no_wrap=True, style="dim")
+    table.add_column("time", no_wrap=True)
+    table.add_column("model", max_width=22, no_wrap=True, overflow="ellipsis")
+    table.add_column("first line", ratio=1, min_width=8, no_wrap=True, overflow="ellipsis")
+    table.add_column("status", no_wrap=True)
+    table.add_column("latency", justify="right", no_wrap=True)
+    table.add_column("first", justify="right", no_wrap=True)
+    table.add_column("tokens", justify="right", no_wrap=True)
+    table.add_column("cost", justify="right", no_wrap=True)
+    for call in found:
+        table.add_row(ids[call.id], *cells(call, now))
+    return table
+
+
+def cells(call: Mapping[str, Any], now: datetime) -> list[Text]:
+    """One call in the default columns, without its id."""
+    from rich.text import Text
+
+    status = call["status"]
+    return [
+        Text(shapes.moment(call["started_at"], now)),
+        Text(model_of(call)),
+        Text(preview(call["request_summary"])[:200]),
+        Text(shapes.value(status), style=COLOURS.get(status, "")),
+        Text(shapes.duration(call["duration_ms"])),
+        Text(shapes.duration(call["ttft_ms"])),
+        Text(tokens_of(call)),
+        Text(shapes.cost(call["cost_nanos"])),
+    ]
+
+
+def model_of(call: Mapping[str, Any]) -> str:
+    """provider/model, with the model that was asked for."""
+    model = call["request_model"] or call["response_model"]
+    return "/".join(shapes.one_line(name) for name in (call["provider"], model) if name) or shapes.UNKNOWN
+
+
+def tokens_of(call: Mapping[str, Any]) -> str:
+    """Tokens in and out; a dash where none is known."""
+    if call["input_tokens"] is None and call["output_tokens"] is None:
+        return shapes.UNKNOWN
+    return f"{shapes.tokens(call['input_tokens'])}→{shapes.tokens(call['output_tokens'])}"
+
+
+def preview(summary: str | None) -> str:
+    """The line of a summary; a dash where none was kept."""
+    opened = parsed(summary)
+    text = opened.get("text") if isinstance(opened, dict) else opened
+    return shapes.one_line(text or "") or shapes.UNKNOWN

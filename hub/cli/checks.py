@@ -1,0 +1,272 @@
+"""The checks of `hub doctor`, each a function that says what it found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from hub.cli import shapes
+from hub.cli.opening import chosen_by
+from hub.config import Settings
+from hub.errors import HubError, StoreError
+from hub.reader import Reader
+from hub.spool.control import Accounting, Control
+from hub.spool.folder import folders, is_held
+from storage.health import WAL_RESET_FIXED, Health, examine
+from storage.query import Limits
+
+State = Literal["ok", "note", "warn", "fail"]
+
+ADD_USAGE = 'stream_options={"include_usage": True}'
+
+_PATIENT = Limits(seconds=120.0)
+
+
+class Finding(NamedTuple):
+    """What one check found."""
+
+    check: str
+    state: State
+    finding: str
+    remedy: str = ""
+
+
+def all_findings(reader: Reader, *, quick: bool = False) -> list[Finding]:
+    """Every check, those of the store left out where there is none yet."""
+    found = [_place(reader)]
+    if reader.path.exists():
+        try:
+            health = examine(reader.path, check=not quick)
+        except StoreError as error:
+            found.append(Finding("store", "fail", f"{error.url}: {error.reason}", error.remedy))
+        else:
+            found += _store(reader, health)
+    live = list(_spools(reader.settings, found))
+    found += _writers(live)
+    found.append(_telemetry(reader.settings, os.environ))
+    return found
+
+
+def _place(reader: Reader) -> Finding:
+    where = f"{reader.path} (chosen by {chosen_by(reader.settings)})"
+    if reader.path.exists():
+        return Finding("place", "ok", where)
+    return Finding("place", "note", f"{where}: there is no store yet", "trace a call, or run hub demo")
+
+
+def _store(reader: Reader, health: Health) -> Iterator[Finding]:
+    if health.schema == health.newest_schema:
+        yield Finding("schema", "ok", f"{health.schema}, the newest this version knows")
+    elif health.schema is None or health.schema < health.newest_schema:
+        yield Finding("schema", "fail", f"{health.schema}, older than {health.newest_schema}", "run hub migrate")
+        return
+    else:
+        yield Finding("schema", "fail", f"{health.schema}, newer than {health.newest_schema}", "upgrade llm-hub")
+        return
+    if health.damage:
+        yield Finding(
+            "integrity", "fail", "; ".join(health.damage), "restore the newest backup beside the file; spools are kept"
+        )
+    else:
+        yield Finding("integrity", "ok", "SQLite finds no damage")
+    for check in (_growth, _statuses, _usage, _prices, _losses, _marks):
+        try:
+            yield from check(reader, health)
+        except HubError as error:
+            yield Finding(check.__name__.lstrip("_"), "fail", str(error))
+
+
+def _growth(reader: Reader, health: Health) -> Iterator[Finding]:
+    calls, first, last = reader.sql(
+        "SELECT count(*), min(started_unix), max(started_unix) FROM llm_calls", limits=_PATIENT
+    ).rows[0]
+    text = f"{calls:,} calls, {shapes.size(health.bytes)}"
+    if calls:
+        text += f", {shapes.size(health.bytes / calls)} a call"
+        days = ((last or 0) - (first or 0)) / 86_400
+        if days >= 1:
+            text += f", {shapes.size(health.bytes / days)} a day since the first"
+    if health.free_bytes > max(health.bytes // 4, 16 << 20):
+        text += f", {shapes.size(health.free_bytes)} of it unused"
+    keeps = [name for name in ("retain_bodies", "retain_calls") if getattr(reader.settings, name) is None]
+    kept = "nothing is deleted" if len(keeps) == 2 else ""
+    yield Finding("size", "ok", f"{text}{'; ' + kept if kept else ''}")
+
+
+def _statuses(reader: Reader, _health: Health) -> Iterator[Finding]:
+    counted = dict(reader.sql("SELECT status, count(*) FROM llm_calls GROUP BY 1", limits=_PATIENT).rows)
+    lost, running = counted.get("lost", 0), counted.get("running", 0)
+    if lost:
+        yield Finding(
+            "lost calls",
+            "warn",
+            f"{lost:,} calls were open when their process died",
+            "hub calls --where \"status = 'lost'\" lists them",
+        )
+    else:
+        yield Finding("lost calls", "ok", "none")
+    if running:
+        yield Finding("running", "note", f"{running:,} calls have no answer yet")
+
+
+def _usage(reader: Reader, _health: Health) -> Iterator[Finding]:
+    count = reader.sql(
+        "SELECT count(*) FROM llm_calls WHERE stream = 1 AND status = 'ok' AND input_tokens IS NULL", limits=_PATIENT
+    ).rows[0][0]
+    if count:
+        yield Finding(
+            "stream usage",
+            "warn",
+            f"{count:,} streams ended without token counts, so their cost is unknown",
+            f"OpenAI's wire sends them when the call says {ADD_USAGE}",
+        )
+    else:
+        yield Finding("stream usage", "ok", "every finished stream has its token counts")
+
+
+def _prices(reader: Reader, _health: Health) -> Iterator[Finding]:
+    rows = reader.sql(
+        "SELECT coalesce(provider, '?') || '/' || coalesce(response_model, request_model, '?'), count(*) "
+        "FROM llm_calls WHERE cost_nanos IS NULL AND input_tokens IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 20",
+        limits=_PATIENT,
+    ).rows
+    if rows:
+        named = ", ".join(f"{model} ({count:,} calls)" for model, count in rows)
+        yield Finding(
+            "prices",
+            "warn",
+            f"no price is known for {named}",
+            "their cost shows as unknown; a newer genai-prices may know",
+        )
+    else:
+        yield Finding("prices", "ok", "every call with token counts has a cost")
+
+
+def _losses(reader: Reader, _health: Health) -> Iterator[Finding]:
+    rows = reader.sql(
+        "SELECT coalesce(json_extract(data, '$.reason'), 'unknown'), sum(json_extract(data, '$.count')) "
+        "FROM llm_events WHERE type = 'hub:dropped' GROUP BY 1 ORDER BY 2 DESC",
+        limits=_PATIENT,
+    ).rows
+    if rows:
+        named = ", ".join(f"{reason} {shapes.value(count)}" for reason, count in rows)
+        yield Finding(
+            "dropped", "warn", f"events dropped so far: {named}", "a larger HUB_SPOOL_BYTES holds longer bursts"
+        )
+    else:
+        yield Finding("dropped", "ok", "no event was ever dropped")
+    conflicts = reader.sql("SELECT count(*) FROM llm_events WHERE type = 'hub:conflict'", limits=_PATIENT).rows[0][0]
+    if conflicts:
+        yield Finding(
+            "conflicts", "warn", f"{conflicts:,} events had a place in a stream that was taken", "please report it"
+        )
+
+
+def _marks(reader: Reader, _health: Health) -> Iterator[Finding]:
+    shed, sanitised, redacted = reader.sql(
+        "SELECT count(json_extract(data, '$.shed')), count(json_extract(data, '$.sanitised')), "
+        "count(json_extract(data, '$.redacted')) FROM llm_events WHERE data LIKE '%\"shed\":%' "
+        "OR data LIKE '%\"sanitised\":%' OR data LIKE '%\"redacted\":%'",
+        limits=_PATIENT,
+    ).rows[0]
+    changed = (
+        f"{sanitised:,} events had something that could not be stored as it was, {redacted:,} had secrets blacked out"
+    )
+    yield Finding("content", "ok" if not (sanitised or redacted) else "note", changed)
+    if shed:
+        yield Finding(
+            "shed", "warn", f"{shed:,} events lost their content in a burst", "a larger HUB_SPOOL_BYTES keeps more"
+        )
+
+
+def _spools(settings: Settings, found: list[Finding]) -> Iterator[str]:
+    """Adds what it finds to *found*; gives the producers that are alive."""
+    root = settings.spool_root
+    producers = folders(root) if root.is_dir() else []
+    if not producers:
+        found.append(Finding("spools", "ok", f"nothing waits in {root}"))
+    for folder in producers:
+        alive = is_held(folder)
+        if alive:
+            yield folder.name
+        found.append(_spool(folder, alive=alive))
+
+
+def _spool(folder: Path, *, alive: bool) -> Finding:
+    name = f"spool {folder.name[:13]}"
+    try:
+        control = Control.open(folder)
+    except (HubError, OSError) as error:
+        state: State = "note" if alive else "warn"
+        return Finding(name, state, f"cannot be read: {error}", f"it stays in {folder} until a version can read it")
+    accounting = control.accounting()
+    facts = [_sink_line(sink, accounting) for sink in accounting.sinks]
+    text = f"{'running' if alive else 'ended'}, emitted {accounting.emitted:,}; " + "; ".join(facts)
+    extra = _extras(accounting)
+    text += f" ({extra})" if extra else ""
+    if alive:  # the counters move while they are read
+        return Finding(name, "ok", text)
+    if not _adds_up(accounting):
+        return Finding(name, "fail", f"{text}: the numbers do not add up", "please report it")
+    return Finding(name, "warn", text, "it waits for a command that may write to the store")
+
+
+def _sink_line(sink: str, accounting: Accounting) -> str:
+    counts = accounting.sinks[sink]
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.items() if count)
+    return f"{sink}: {counts.stored:,} stored + {counts.waiting:,} waiting + {dropped or 'none'} dropped"
+
+
+def _adds_up(accounting: Accounting) -> bool:
+    return all(
+        accounting.emitted == sink.stored + sink.waiting + sum(sink.dropped.values())
+        for sink in accounting.sinks.values()
+    )
+
+
+def _extras(accounting: Accounting) -> str:
+    counted = {
+        "segments made on the caller's path": accounting.made_in_append,
+        "waits for the disk given up": accounting.durable_timeouts,
+        "times the disk was full": accounting.memory_fallbacks,
+    }
+    return ", ".join(f"{count:,} {words}" for words, count in counted.items() if count)
+
+
+def _writers(live: Iterable[str]) -> Iterator[Finding]:
+    import sqlite3
+
+    count, version = len(list(live)), sqlite3.sqlite_version_info
+    if count > 1 and version < WAL_RESET_FIXED:
+        yield Finding(
+            "sqlite",
+            "warn",
+            f"{count} processes write to this store with SQLite {sqlite3.sqlite_version}, whose WAL-reset bug can "
+            "damage a database with several writers",
+            "use a Python with SQLite 3.51.3 or newer; keep backups until then",
+        )
+    else:
+        yield Finding("sqlite", "ok", f"version {sqlite3.sqlite_version}, {count} running processes write")
+
+
+def _telemetry(settings: Settings, environ: Mapping[str, str]) -> Finding:
+    endpoint = next(
+        (
+            environ[name]
+            for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+            if environ.get(name)
+        ),
+        None,
+    )
+    if settings.otel == "off":
+        return Finding("otel", "ok", "off: no spans are made (HUB_OTEL)")
+    if endpoint:
+        where = endpoint.partition("?")[0].rpartition("@")[2]
+        return Finding("otel", "ok", f"{settings.otel}: spans go to {where}")
+    if settings.otel == "auto":
+        return Finding(
+            "otel", "ok", "auto: no OTLP endpoint is set here, so spans are made only in programs with their own tracer"
+        )
+    return Finding("otel", "ok", f"{settings.otel}: no OTLP endpoint is set here")

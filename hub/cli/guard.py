@@ -1,0 +1,82 @@
+"""What happens when a command fails: a line on stderr that says what to do, an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+from hub.errors import AmbiguousId, ConfigError, HubError, NotFound, QueryLimit, QueryRefused
+
+P = ParamSpec("P")
+
+OK, FAILED_CHECK, USAGE, NOT_FOUND, STORE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """*command* with its failures turned into exit codes."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_stdout()
+            raise typer.Exit(OK) from None  # the reader has what it wanted: `hub calls | head`
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except HubError as error:
+            say(f"hub: {error}")
+            raise typer.Exit(exit_code(error)) from None
+        except OSError as error:
+            say(f"hub: {error.filename or 'the system'}: {error.strerror or error}; check the path and your rights")
+            raise typer.Exit(STORE) from None
+        except (typer.Exit, typer.BadParameter):
+            raise
+        except Exception as error:
+            raise typer.Exit(unexpected(error)) from None
+
+    return run
+
+
+def exit_code(error: HubError) -> int:
+    """The exit code that says what kind of failure *error* is."""
+    if isinstance(error, NotFound):
+        return NOT_FOUND
+    if isinstance(error, (ConfigError, AmbiguousId)) or (
+        isinstance(error, QueryRefused) and not isinstance(error, QueryLimit)
+    ):
+        return USAGE
+    return STORE
+
+
+def unexpected(error: Exception) -> int:
+    """Report a mistake of ours without the values at hand, which may be somebody's prompts."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    say(f"hub: this should not have happened: {type(error).__name__}{place}; report it, with what hub doctor says")
+    return STORE
+
+
+def say(line: str) -> None:
+    """One line for people, on stderr."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from complaining, at its exit, about what nobody wants to read any more."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass

@@ -1,0 +1,50 @@
+"""The command `hub`: its commands, and what every failure looks like."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from hub.cli.calls import calls
+from hub.cli.config import config
+from hub.cli.demo import demo
+from hub.cli.doctor import doctor
+from hub.cli.guard import guarded, unexpected
+from hub.cli.maintain import migrate, rebuild
+from hub.cli.show import show
+from hub.cli.sql import sql
+from hub.cli.tail import tail
+
+app = typer.Typer(
+    name="hub",
+    help="Every call of your programs to a language model: kept, listed, queried.",
+    epilog="Exit codes: 0 ok, 1 a failed check, 2 usage, 3 not found, 4 store or network, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for name, command in {
+    "demo": demo,
+    "calls": calls,
+    "show": show,
+    "tail": tail,
+    "sql": sql,
+    "doctor": doctor,
+    "migrate": migrate,
+    "rebuild": rebuild,
+}.items():
+    app.command(name)(guarded(command))
+app.command("ls", hidden=True, help="The same as calls.")(guarded(calls))
+app.add_typer(config, name="config")
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # past the guard: only what happens outside of commands
+        sys.exit(unexpected(error))

@@ -1,0 +1,60 @@
+"""From --db to a store that can be read: settings, recovery of what the dead left, and words for an empty one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hub.cli.guard import say
+from hub.config import Settings, load
+
+if TYPE_CHECKING:
+    from hub.reader import Reader
+
+_START = """  To see some right now: hub demo
+  To trace your own, put this into a program:
+
+      import hub
+      client = hub.traced(OpenAI())"""
+
+
+def settings_for(db: str | None) -> Settings:
+    """The settings of a command. Raises: ConfigError"""
+    return load({"db_url": db}, os.environ, Path.cwd())
+
+
+def open_for_reading(db: str | None) -> Reader:
+    """The store, complete: what ended processes left in their spools is brought in first.
+
+    Raises: ConfigError
+    """
+    from hub.reader import Reader
+
+    settings = settings_for(db)
+    recover_first(settings)
+    return Reader(settings, isolated=True)
+
+
+def recover_first(settings: Settings) -> None:
+    """Bring in what ended processes left; say so when there was something, or when it has to wait."""
+
+
+def is_missing(reader: Reader) -> bool:
+    """There is no store yet: nothing was ever traced into it."""
+    return not reader.path.exists()
+
+
+def chosen_by(settings: Settings) -> str:
+    """How the store was chosen, in words."""
+    origin = settings.origins["db_url"]
+    return {"argument": "--db", "default": "the default; HUB_DB_URL or --db choose another"}.get(origin, origin)
+
+
+def say_empty(settings: Settings, *, filtered: bool = False) -> None:
+    """Tell which store has nothing to show, and how to fill it."""
+    where = f"{settings.sqlite_path or settings.shown_db_url} (chosen by {chosen_by(settings)})"
+    if filtered:
+        say(f"No calls match in {where}.")
+    else:
+        say(f"No calls yet in {where}.\n{_START}")

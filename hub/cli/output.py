@@ -1,0 +1,110 @@
+"""Rows to stdout, as JSON, JSON lines, CSV or a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hub.cli import shapes
+from hub.cli.options import Format
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row = Mapping[str, Any]
+
+
+def console() -> Console:
+    """Where tables and cards go: stdout, in colour where that is a terminal and NO_COLOR is not set."""
+    from rich.console import Console  # 60 ms that piped commands do without
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def write_rows(
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    form: Format,
+    *,
+    json_columns: Sequence[str] = (),
+    header: bool = True,
+) -> None:
+    """Write *rows*. In JSON the text in *json_columns* becomes what it stands for; in CSV and tables it stays text."""
+    if form == "table":
+        write_table(rows, columns)
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        if header and columns:
+            writer.writerow(columns)
+        writer.writerows([_csv(row[column]) for column in columns] for row in rows)
+    elif form == "jsonl":
+        for row in rows:
+            print(to_json(_opened(row, columns, json_columns), indent=None))
+    else:
+        write_json([_opened(row, columns, json_columns) for row in rows])
+
+
+def write_json(value: object) -> None:
+    """Write one JSON document; a list with one item a line, so that tools for lines work too."""
+    if isinstance(value, list):
+        lines = ",\n ".join(to_json(item, indent=None) for item in value)
+        print(f"[{lines}]")
+    else:
+        print(to_json(value))
+
+
+def write_table(rows: Iterable[Row], columns: Sequence[str]) -> None:
+    """A plain table of whatever the columns hold."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    kept = list(rows)
+    for column in columns:
+        numbers = all(isinstance(row[column], (int, float, type(None))) for row in kept)
+        table.add_column(
+            Text(shapes.one_line(column)), justify="right" if numbers and kept else "left", overflow="fold"
+        )
+    for row in kept:
+        table.add_row(*(Text(shapes.value(row[column])) for column in columns))
+    console().print(table)
+
+
+def to_json(value: object, *, indent: int | None = 2) -> str:
+    """*value* as JSON: what JSON cannot say (bytes, infinity) as hexadecimal text or null."""
+    return json.dumps(_plain(value), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (str, int, float, type(None))):
+        return value
+    return str(value)
+
+
+def _opened(row: Row, columns: Sequence[str], json_columns: Sequence[str]) -> dict[str, Any]:
+    return {column: parsed(row[column]) if column in json_columns else row[column] for column in columns}
+
+
+def parsed(text: Any) -> Any:
+    """What JSON text stands for; anything else as it is."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return text
+
+
+def _csv(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value

@@ -1,0 +1,276 @@
+"""The read side of a store: calls, one call, SQL, events."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from hub.config import Settings, load
+from hub.errors import AmbiguousId, ConfigError, NotFound, QueryRefused
+from hub.events import Event, EventRecord, decode
+from storage.query import Limits, Params, Result, Shadow, run, views
+from storage.query_child import run_in_child
+
+Where = str | Mapping[str, object]
+"""SQL over the columns of llm_calls, or column to wanted value (None: the column is null)."""
+
+_NEWEST = "ORDER BY started_at DESC, call_id DESC"
+_REF = re.compile(r"@(?:last|-(\d{1,9}))")
+
+
+def open_reader(db_url: str | None = None) -> Reader:
+    """See `hub.open`."""
+    reader = Reader(load({"db_url": db_url}, os.environ, Path.cwd()))
+    reader.schema()
+    return reader
+
+
+class Runner(Protocol):
+    """Runs guarded SQL."""
+
+    def __call__(self, path: Path, sql: str, params: Params = ..., *, limits: Limits | None = ...) -> Result: ...
+
+
+class Reader:
+    """Reads one store and never writes to it. Every method raises StoreError when the store cannot be read.
+
+    Args:
+        isolated: Run SQL in a process that can be killed. For commands: it forks.
+    """
+
+    def __init__(self, settings: Settings, *, isolated: bool = False) -> None:
+        if settings.sqlite_path is None:
+            raise ConfigError("db_url", settings.shown_db_url, "only SQLite stores can be read: sqlite:///FILE")
+        self.settings = settings
+        self.path: Path = settings.sqlite_path
+        self._run: Runner = run_in_child if isolated else run
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is kept open between two reads; here for `with`."""
+
+    def schema(self) -> Shadow:
+        """The views that can be read, each with its columns."""
+        return views(self.path)
+
+    def sql(self, query: str, params: Params = (), *, limits: Limits | None = None) -> Result:
+        """Run one SELECT over the views.
+
+        Args:
+            params: Values for `?`, or by name for `:name`. Never put values into the text of *query*.
+        Raises:
+            QueryRefused: Not one reading statement over the views.
+            QueryLimit: Stopped by the time or size limit. More rows than the limit are cut, and the result says so.
+        """
+        return self._run(self.path, query, params, limits=limits)
+
+    def calls(self, where: Where | None = None, *, limit: int = 50, params: Params = ()) -> list[StoredCall]:
+        """The newest calls, newest first.
+
+        Args:
+            params: Values for the placeholders in a *where* that is SQL.
+        Raises: QueryRefused: *where* is no condition over the columns of llm_calls.
+        """
+        condition, values = self._condition(where, params)
+        text = f"SELECT * FROM llm_calls {condition} {_NEWEST} LIMIT {max(0, int(limit))}"
+        result = self._run(self.path, text, values, limits=Limits(seconds=60.0, rows=max(1, limit)))
+        return [StoredCall(self, row) for row in result.dicts()]
+
+    def _condition(self, where: Where | None, params: Params) -> tuple[str, Params]:
+        if where is None:
+            return "", ()
+        if isinstance(where, str):
+            return f"WHERE (\n{where}\n)", params
+        columns = self.schema()["llm_calls"]
+        for name in where:
+            if name not in columns:
+                near = difflib.get_close_matches(name, columns, n=1)
+                raise QueryRefused(
+                    f"llm_calls has no column {name!r}", f"did you mean {near[0]}?" if near else ", ".join(columns)
+                )
+        terms = " AND ".join(f"{name} IS ?" for name in where)
+        return (f"WHERE {terms}" if terms else ""), tuple(where.values())
+
+    def call(self, wanted: str) -> StoredCall:
+        """One call by its id, by the beginning of its id, or counted from the newest: @last, @-2.
+
+        Raises:
+            NotFound: There is none.
+            AmbiguousId: Several begin like this.
+        """
+        return StoredCall(self, self._row(self.resolve(wanted)))
+
+    def resolve(self, wanted: str) -> str:
+        """The whole id of the call that *wanted* names. Raises: NotFound, AmbiguousId."""
+        if match := _REF.fullmatch(wanted):
+            back = int(match[1] or 1)
+            if back < 1:
+                raise NotFound("call", wanted, "@last or @-1 is the newest, @-2 the one before it")
+            found = self._run(self.path, f"SELECT call_id FROM llm_calls {_NEWEST} LIMIT 1 OFFSET ?", (back - 1,))
+            if not found.rows:
+                total = self._run(self.path, "SELECT count(*) AS calls FROM llm_calls").rows[0][0]
+                raise NotFound("call", wanted, f"the store has {total} calls")
+        else:
+            prefix = _as_prefix(wanted)
+            found = self._run(
+                self.path,
+                "SELECT call_id FROM llm_calls WHERE call_id >= ? AND call_id < ? ORDER BY call_id LIMIT 5",
+                (prefix, prefix + "~"),
+            )
+        ids = tuple(str(row[0]) for row in found.rows)
+        if not ids:
+            raise NotFound("call", wanted, "hub calls lists the newest ids")
+        if len(ids) > 1 and ids[0] != wanted:
+            raise AmbiguousId(wanted, ids)
+        return ids[0]
+
+    def _row(self, call_id: str) -> dict[str, Any]:
+        return self._run(self.path, "SELECT * FROM llm_calls WHERE call_id = ?", (call_id,)).dicts()[0]
+
+    def shortest_ids(self, ids: Sequence[str], *, least: int = 8) -> dict[str, str]:
+        """Each id cut so short that it still names one call of the whole store; all cut to the same length."""
+        if not ids:
+            return {}
+        marks = ", ".join("(?)" for _ in ids)
+        neighbours = self._run(
+            self.path,
+            f"WITH shown(id) AS (VALUES {marks}) SELECT id, "
+            "(SELECT call_id FROM llm_calls WHERE call_id > id ORDER BY call_id LIMIT 1) AS above, "
+            "(SELECT call_id FROM llm_calls WHERE call_id < id ORDER BY call_id DESC LIMIT 1) AS below FROM shown",
+            tuple(ids),
+        )
+        length = least
+        for own, above, below in neighbours.rows:
+            for other in (above, below):
+                if other is not None:
+                    same = next(
+                        (at for at, pair in enumerate(zip(own, other, strict=False)) if pair[0] != pair[1]), len(own)
+                    )
+                    length = max(length, same + 1)
+        return {own: own[:length].rstrip("-") for own in ids}
+
+    def events(
+        self, *, after: int = 0, types: Sequence[str] | None = None, stream_id: str | None = None
+    ) -> Iterator[Event]:
+        """Events as typed objects with their content, in the order of the log; those of a class that nobody registered
+        are plain `Event`s.
+
+        Args:
+            after: Begin behind this position (column `position` of llm_events).
+        """
+        return (decode(record) for record in self.records(after=after, types=types, stream_id=stream_id))
+
+    def records(
+        self, *, after: int = 0, types: Sequence[str] | None = None, stream_id: str | None = None
+    ) -> Iterator[EventRecord]:
+        """As `events`, as plain dicts."""
+        raise NotImplementedError
+
+    def rows_of(self, view: str, call_id: str, order: str) -> list[dict[str, Any]]:
+        """Rows of one of the public views that belong to a call."""
+        limits = Limits(rows=100_000, bytes=256 << 20)
+        text = f"SELECT * FROM {view} WHERE call_id = ? ORDER BY {order}"
+        return self._run(self.path, text, (call_id,), limits=limits).dicts()
+
+
+class StoredCall(Mapping[str, Any]):
+    """A call as the store has it: a mapping over the columns of llm_calls. What belongs to it is read on demand."""
+
+    def __init__(self, reader: Reader, row: Mapping[str, Any]) -> None:
+        self._reader = reader
+        self.row = row
+
+    def __getitem__(self, column: str) -> Any:
+        return self.row[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.row)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __repr__(self) -> str:
+        return f"<StoredCall {self.id} {self['provider']} {self['request_model']} {self['status']}>"
+
+    @property
+    def id(self) -> str:
+        """The whole call_id."""
+        return str(self.row["call_id"])
+
+    @cached_property
+    def messages(self) -> list[dict[str, Any]]:
+        """Rows of llm_messages, what was sent before what came back."""
+        return self._reader.rows_of("llm_messages", self.id, "direction, position")
+
+    @cached_property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """Rows of llm_tool_calls."""
+        return self._reader.rows_of("llm_tool_calls", self.id, "position")
+
+    @cached_property
+    def attempts(self) -> list[dict[str, Any]]:
+        """Rows of llm_attempts."""
+        return self._reader.rows_of("llm_attempts", self.id, "attempt")
+
+    @cached_property
+    def events(self) -> list[dict[str, Any]]:
+        """Rows of llm_events, without content."""
+        return self._reader.rows_of("llm_events", self.id, "position")
+
+    @property
+    def request_text(self) -> str:
+        """The text sent, message after message; empty when content was not kept, or erased."""
+        return self._text("input")
+
+    @property
+    def response_text(self) -> str:
+        """The text that came back."""
+        return self._text("output")
+
+    def _text(self, direction: str) -> str:
+        texts = (m["content"] for m in self.messages if m["direction"] == direction and m["type"] == "text")
+        return "\n\n".join(text for text in texts if text)
+
+    @cached_property
+    def content(self) -> list[EventRecord]:
+        """The call's events with their content as it was stored: wire bodies, whole messages, error texts."""
+        return list(self._reader.records(stream_id=self.id))
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the wire, with JSON columns as objects."""
+        facts = {name: _parsed(value) if name in ("params", "tags") else value for name, value in self.row.items()}
+        events = [{**event, "data": _parsed(event["data"])} for event in self.events]
+        return {
+            **facts,
+            "messages": self.messages,
+            "tool_calls": self.tool_calls,
+            "attempts_made": self.attempts,
+            "events": events,
+        }
+
+
+def _parsed(value: Any) -> Any:
+    try:
+        return json.loads(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _as_prefix(wanted: str) -> str:
+    """The beginning of an id as ids are stored: lower case, with dashes."""
+    digits = wanted.lower().replace("-", "")
+    if not re.fullmatch(r"[0-9a-f]{1,32}", digits):
+        raise NotFound("call", wanted, "an id is the beginning of a UUID, @last or @-2; hub calls lists the newest")
+    groups = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
+    return "-".join(group for group in groups if group)
