@@ -38,7 +38,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 
 pictures: $(READY)
-	$(BIN)/python docs/pictures.py
+	$(BIN)/python -m tests.pictures
 
 bench: $(READY)
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
