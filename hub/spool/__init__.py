@@ -6,6 +6,7 @@ deleting them, bringing them to the disk) belongs to the keeper's thread, which 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -107,7 +108,7 @@ class Spool:
         self._limit = 0
         self.cursors = {name: SinkCursor(self, name, rest) for name in control.sinks}
         self._weigh()
-        self.syncer = Syncer(lambda: self._seq, self._sync_all, self._count_timeout, timeout=durable_timeout)
+        self.syncer = Syncer(lambda: self._seq, self.sync_files, self._count_timeout, timeout=durable_timeout)
         self.keeper_gate: Callable[[], None] = _nothing
         """Wakes the keeper; the pipeline puts its own here."""
 
@@ -330,6 +331,21 @@ class Spool:
             finally:
                 self._busy = before
 
+    # Waiting for the disk.
+
+    def sync(self) -> None:
+        """Wait until the frames appended so far are on the disk, at most `durable_timeout`."""
+        self.syncer.wait()
+
+    async def async_sync(self) -> None:
+        """`sync` without holding up the running loop."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # a loop that is not asyncio's
+            self.syncer.wait()
+        else:
+            await self.syncer.future(loop)
+
     # The sinks' side.
 
     @property
@@ -359,33 +375,16 @@ class Spool:
     def take_drops(self) -> list[dict[str, Any]]:
         """Payloads of hub:dropped events for what was dropped and not named yet. `reported` says that they are out."""
         with self._exclusive():
-            drops, self._drops = self._drops, {}
-            found: list[dict[str, Any]] = [
-                {
-                    "reason": reason.name.lower(),
-                    "count": count,
-                    "producer": self.constants["producer"],
-                    "producer_seqs": drops.get(reason, []),
-                    "sink": None,
-                }
-                for reason, count in self.control.unreported().items()
-            ]
-        for sink in self.cursors:
-            for reason, count in self.control.unreported(sink).items():
-                found.append(
-                    {
-                        "reason": reason.name.lower(),
-                        "count": count,
-                        "producer": self.constants["producer"],
-                        "producer_seqs": [],
-                        "sink": sink,
-                    }
-                )
-        return found
+            ranges, self._drops = self._drops, {}
+            reports = self.control.reports()
+        for report in reports:
+            if report["sink"] is None:
+                report["producer_seqs"] = ranges.get(Reason[report["reason"].upper()], [])
+        return reports
 
     def reported(self, drop: Mapping[str, Any]) -> None:
         """A hub:dropped event with this payload was appended."""
-        self.control.report(Reason[drop["reason"].upper()], drop["count"], drop["sink"])
+        self.control.reported(drop)
 
     def room_for_report(self) -> bool:
         """Whether a short frame of the hub's own would get in."""
@@ -440,13 +439,11 @@ class Spool:
             self._weigh()
         self.trouble.append({"reason": "disk_again"})
 
-    def sync(self) -> None:
-        """Bring what was appended so far to the disk. Raises: OSError"""
+    def sync_files(self) -> bool:
+        """Bring what was appended so far to the disk; False: part of it is in memory. Raises: OSError"""
         if self.shelf.dirty:
             self.shelf.sync()
-
-    def _sync_all(self) -> bool:
-        self.sync()
+            self.control.sync()
         return self.shelf.folder is not None
 
     def _count_timeout(self) -> None:

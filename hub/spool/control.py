@@ -105,8 +105,9 @@ class Accounting:
 class Control:
     """The words of one producer, and what it said of itself when it began."""
 
-    def __init__(self, buffer: mmap.mmap | bytearray, path: Path) -> None:
+    def __init__(self, buffer: mmap.mmap | bytearray, path: Path, fd: int = -1) -> None:
         self._buffer = buffer
+        self._fd = fd
         words = memoryview(buffer)[: len(buffer) & ~7].cast("Q")
         if len(words) < _SINKS or words[_MAGIC] != MAGIC or not _SINKS <= words[_WORDS] <= len(words):
             raise ControlUnreadable(path, "not a control file this version knows")
@@ -124,6 +125,7 @@ class Control:
         count = _SINKS + _SINK * len(sinks)
         text = orjson.dumps({**meta, "sinks": list(sinks)})
         size = 8 * count + (len(text) + 7 & ~7)
+        fd = -1
         if folder is None:
             buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         else:
@@ -131,11 +133,12 @@ class Control:
             try:
                 os.posix_fallocate(fd, 0, size)
                 buffer = mmap.mmap(fd, size)
-            finally:
+            except BaseException:
                 os.close(fd)
+                raise
         buffer[8 * count : 8 * count + len(text)] = text
         buffer[0:16] = MAGIC.to_bytes(8, "little") + count.to_bytes(8, "little")
-        return cls(buffer, folder or Path("memory"))
+        return cls(buffer, folder or Path("memory"), fd)
 
     @classmethod
     def open(cls, folder: Path, *, write: bool = False) -> Control:
@@ -159,6 +162,14 @@ class Control:
         self.words.release()
         if isinstance(self._buffer, mmap.mmap):
             self._buffer.close()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def sync(self) -> None:
+        """Bring it to the disk. Raises: OSError"""
+        if self._fd >= 0:
+            os.fdatasync(self._fd)
 
     # Counters of the whole spool.
 
@@ -186,6 +197,24 @@ class Control:
         """A hub:dropped event has named *count* more of these."""
         start = _REPORTED if sink is None else self._place(sink) + _SINK_REPORTED
         self.words[start + reason] += count
+
+    def reports(self) -> list[dict[str, Any]]:
+        """Payloads of the hub:dropped events that are due. `reported` says that one is out."""
+        return [
+            {
+                "reason": reason.name.lower(),
+                "count": count,
+                "sink": sink,
+                "producer": self.meta["constants"]["producer"],
+                "producer_seqs": [],
+            }
+            for sink in (None, *self.sinks)
+            for reason, count in self.unreported(sink).items()
+        ]
+
+    def reported(self, report: Mapping[str, Any]) -> None:
+        """The hub:dropped event with this payload was appended."""
+        self.report(Reason[report["reason"].upper()], report["count"], report["sink"])
 
     # Cursors.
 
