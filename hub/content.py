@@ -70,12 +70,15 @@ class Cleaner:
         """
         self._strings = Strings(redact=redact, patterns=patterns, enabled=enabled, memory_bytes=memory_bytes)
         self._max_body_bytes = max_body_bytes
+        self._short = max_body_bytes // 4  # fits, whatever its characters
 
     def clean(self, value: Any) -> tuple[Any, Marks | None]:
         """*value* as data for orjson, and what was changed (None: nothing). Never raises and consumes no iterator.
 
         Parts that need no change are not copied: encode the answer before anyone changes *value*.
         """
+        if type(value) is str and len(value) <= self._short and value in self._strings.memory.clean:
+            return value, None
         walk = Walk(self._strings, self._max_body_bytes)
         try:
             plain = walk.value(value, 0)

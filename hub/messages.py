@@ -83,9 +83,13 @@ def count_and_system(messages: Any) -> tuple[int, bool]:
         messages = (messages,)
     try:
         count = len(messages)
-        return count, any(map(_is_system, messages))
+        for message in messages:
+            role = message.get("role") if type(message) is dict else getattr(message, "role", None)
+            if role in _SYSTEM or (isinstance(role, Enum) and role._value_ in _SYSTEM):
+                return count, True
     except Exception:
         return 0, False
+    return count, False
 
 
 def tool_name(tool: Any) -> str | None:
@@ -95,13 +99,6 @@ def tool_name(tool: Any) -> str | None:
     inner = tool.get("function")
     named = inner if isinstance(inner, dict) else tool
     return _first(named, "name") or _first(tool, "name", "type")
-
-
-def _is_system(message: Any) -> bool:
-    role = message.get("role") if type(message) is dict else getattr(message, "role", None)
-    if type(role) is not str:
-        role = role._value_ if isinstance(role, Enum) else role
-    return isinstance(role, str) and role in _SYSTEM
 
 
 def _newest(read: Sequence[list[_Found]], limit: int) -> str:

@@ -26,6 +26,7 @@ SHORTEST = 8
 _WINDOW = 4096
 _OVERLAP = 1024
 _NEAR = 256
+_ROUNDS = 8  # a key glued to another is recognised once that one is gone
 
 # JSON inside JSON writes a newline as backslash n: the n is no part of the word that follows. The same for %3D in URLs.
 _LEFT = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
@@ -48,7 +49,7 @@ _VENDOR_KEYS = (
     r"xox[a-z]-[A-Za-z0-9-]{10,}",
     r"xapp-[A-Za-z0-9-]{10,}",
     r"[rs]k_(?:live|test)_[A-Za-z0-9]{10,}",
-    r"glpat-[A-Za-z0-9_.-]{16,}",
+    r"glpat-[A-Za-z0-9_-]{16,}(?:\.[A-Za-z0-9_-]+)*",
     r"npm_[A-Za-z0-9]{20,}",
     r"SG\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
     r"lsv2_[a-z]{2}_[A-Za-z0-9_]{20,}",
@@ -205,14 +206,14 @@ class _Rule:
         return low, end
 
 
-class _CustomRule(_Rule):
-    """A user's pattern that only `re` understands: no matcher, no windows."""
-
-    def __init__(self, exact: re.Pattern[str]) -> None:
-        super().__init__(exact, lambda text: True)
-
-    def apply(self, text: str) -> tuple[str, int]:
-        return self._exact.subn(lambda found: MARK if found[0] else "", text)
+def _apply_custom(pattern: re.Pattern[str], text: str) -> tuple[str, int]:
+    """A user's pattern, which only `re` understands: no matcher, no windows, nothing redacted twice."""
+    pieces, count = [], 0
+    for piece in text.split(MARK):
+        cleaned, found = pattern.subn(lambda match: MARK if match[0] else "", piece)
+        pieces.append(cleaned)
+        count += found
+    return (MARK.join(pieces), count) if count else (text, 0)
 
 
 _BUILT_IN = (
@@ -221,14 +222,14 @@ _BUILT_IN = (
 )
 
 
-def _custom_rule(pattern: str) -> _Rule:
+def _custom(pattern: str) -> re.Pattern[str]:
     try:
         exact = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as problem:
         raise ConfigError("HUB_REDACT_PATTERNS", pattern, f"it is no regular expression of Python: {problem}") from None
     if exact.match("") is not None:
         raise ConfigError("HUB_REDACT_PATTERNS", pattern, "it matches the empty text; make it match the secret only")
-    return _CustomRule(exact)
+    return exact
 
 
 class Redactor:
@@ -240,20 +241,27 @@ class Redactor:
     Raises: ConfigError: One of *patterns* is no regular expression, or matches the empty text.
     """
 
-    __slots__ = ("_function", "_rules", "shortest")
+    __slots__ = ("_custom", "_function", "shortest")
 
     def __init__(self, *, patterns: Sequence[str] = (), redact: Callable[[str], str] | None = None) -> None:
-        self._rules = (*_BUILT_IN, *map(_custom_rule, patterns))
+        self._custom = tuple(map(_custom, patterns))
         self._function = redact
         self.shortest = 1 if patterns or redact else SHORTEST
 
     def __call__(self, text: str) -> tuple[str, int, bool]:
         """*text* redacted, how many secrets went, and whether the user's function failed on it."""
         count = 0
-        for rule in self._rules:
-            if rule.may_match(text):
-                text, found = rule.apply(text)
-                count += found
+        for _ in range(_ROUNDS):
+            before = count
+            for rule in _BUILT_IN:
+                if rule.may_match(text):
+                    text, found = rule.apply(text)
+                    count += found
+            if count == before:
+                break
+        for pattern in self._custom:
+            text, found = _apply_custom(pattern, text)
+            count += found
         if self._function is None:
             return text, count, False
         try:
