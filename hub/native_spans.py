@@ -92,14 +92,16 @@ class NativeTracer:
         native = self._open.get(records[0]["span_id"] or "") if records else None
         if native is None:
             return
-        answered = False
+        response: EventRecord | None = None
         for record in records:
+            if record["type"] == "llm:response":
+                response = record
             if self._content:
-                native.content.update(content_attributes(record))
+                reasons = None if response is None else response["data"].get("finish_reasons")
+                native.content.update(content_attributes(record, finish_reasons=reasons))
             if not record["type"].endswith(":debug"):
                 native.records.append(record)
-            answered = answered or record["type"] == "llm:response"
-        if answered:
+        if response is not None:
             del self._open[native.envelope["span_id"]]
             shape = shape_of(native.records, content=native.content if self._content else None)
             if shape is not None:

@@ -167,7 +167,7 @@ def _has(environ: Mapping[str, str], name: str) -> bool:
 
 
 class RestfulSpans(list[ReadableSpan]):
-    """Spans that let other threads run while an exporter goes through them: encoding 512 takes 40 ms of pure Python."""
+    """Spans that let other threads run while an exporter goes through them: encoding 64 takes 3 ms of pure Python."""
 
     def __init__(self, spans: Sequence[ReadableSpan], rest: Rest) -> None:
         super().__init__(spans)

@@ -102,6 +102,10 @@ def span_name(asked: Mapping[str, Any]) -> str:
 
 def start_attributes(asked: Mapping[str, Any]) -> Attributes:
     """What is known of a call before it leaves, and what samplers may look at."""
+    return _clean(_request_facts(asked))
+
+
+def _request_facts(asked: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {
         semconv.OPERATION_NAME: asked.get("operation") or "chat",
         semconv.PROVIDER_NAME: provider_name(asked.get("provider")),
@@ -111,8 +115,9 @@ def start_attributes(asked: Mapping[str, Any]) -> Attributes:
     found[semconv.SERVER_ADDRESS], found[semconv.SERVER_PORT] = split_address(asked.get("server_address"))
     if asked.get("stream"):
         found[semconv.REQUEST_STREAM] = True
-    found.update(_param_attributes(asked.get("params") or {}))
-    return _clean(found)
+    if params := asked.get("params"):
+        found.update(_param_attributes(params))
+    return found
 
 
 def call_attributes(
@@ -123,7 +128,7 @@ def call_attributes(
     usage = answer.get("usage") or {}
     found: dict[str, Any] = {
         semconv.CALL_ID: request["call_id"] or request["stream_id"],
-        **start_attributes(asked),
+        **_request_facts(asked),
         semconv.STATUS: answer.get("status"),
         semconv.ERROR_TYPE: _error_type(answer),
         semconv.RESPONSE_MODEL: answer.get("model"),

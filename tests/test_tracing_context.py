@@ -89,8 +89,8 @@ def test_samplers_decide_as_the_sdks_do(name: str, ratio: str, monkeypatch: pyte
             trace_id = ids.getrandbits(128)
             above = None if flags is None else parent(flags, remote=remote, trace_id=trace_id)
             context = None if above is None else set_span_in_context(NonRecordingSpan(above))
-            expected = theirs.should_sample(context, trace_id, "chat").decision.is_sampled()
-            assert ours(trace_id, above) is expected
+            decision = theirs.should_sample(context, trace_id, "chat").decision
+            assert ours(trace_id, above) is (decision is sampling.Decision.RECORD_AND_SAMPLE)
 
 
 def test_what_is_not_sampled_has_ids_and_no_sampled_flag() -> None:
