@@ -81,14 +81,17 @@ def count_and_system(messages: Any) -> tuple[int, bool]:
     dicts, anything with `.role`, roles as str or Enum. What has no length counts as none, and is not consumed."""
     if isinstance(messages, str | dict):
         messages = (messages,)
+    count = 0
     try:
         count = len(messages)
         for message in messages:
             role = message.get("role") if type(message) is dict else getattr(message, "role", None)
-            if role in _SYSTEM or (isinstance(role, Enum) and role._value_ in _SYSTEM):
+            if type(role) is not str:
+                role = role._value_ if isinstance(role, Enum) else None
+            if role in _SYSTEM:
                 return count, True
     except Exception:
-        return 0, False
+        pass
     return count, False
 
 
