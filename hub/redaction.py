@@ -26,7 +26,7 @@ SHORTEST = 8
 _WINDOW = 4096
 _OVERLAP = 1024
 _NEAR = 256
-_ROUNDS = 8  # a key glued to another is recognised once that one is gone
+_ROUNDS = 8
 
 # JSON inside JSON writes a newline as backslash n: the n is no part of the word that follows. The same for %3D in URLs.
 _LEFT = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
@@ -232,6 +232,9 @@ def _custom(pattern: str) -> re.Pattern[str]:
     return exact
 
 
+_GLUED = re.compile(r"\[REDACTED\][A-Za-z0-9]")  # a key glued to another is recognised once that one is gone
+
+
 class Redactor:
     """Takes secrets out of text: the built-in rules, then *patterns* (each match goes as a whole), then *redact*.
 
@@ -257,7 +260,7 @@ class Redactor:
                 if rule.may_match(text):
                     text, found = rule.apply(text)
                     count += found
-            if count == before:
+            if count == before or _GLUED.search(text) is None:
                 break
         for pattern in self._custom:
             text, found = _apply_custom(pattern, text)
