@@ -187,7 +187,7 @@ def read_events(db_url: str | None = None, *, types: Sequence[str] | None = None
         yield from reader.events(types=types)
 
 
-_recorder.set_default(lambda: _runtime().default_recorder())  # type: ignore[no-any-return]
+_recorder.set_default(lambda: _runtime().default_recorder())
 
 __all__ = [
     "AmbiguousId",

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hub.events import Constants
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Priority(IntEnum):
@@ -49,6 +52,18 @@ class Appended(NamedTuple):
     first_version: int
 
 
+class Syncer(Protocol):
+    """Waits for the disk, in durable mode. Never raises, and never waits longer than the log allows."""
+
+    def wait(self) -> bool:
+        """Whether what was appended so far is on the disk."""
+        ...
+
+    def future(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[bool]:
+        """`wait` for a coroutine on *loop*."""
+        ...
+
+
 class Log(Protocol):
     """Takes frames from any thread, and never raises or waits on I/O."""
 
@@ -60,15 +75,10 @@ class Log(Protocol):
     notes: deque[Callable[[], None]]
     """Work that finalisers left; the next emit or a thread of the log's does it."""
 
+    @property
+    def syncer(self) -> Syncer: ...
+
     def append(self, body: bytes, count: int, stream: Stream, priority: int) -> Appended | None:
         """Keep a frame of *count* events. None: it was dropped whole and counted, or is kept for later because the
         caller interrupted another append of its own thread."""
-        ...
-
-    def sync(self) -> None:
-        """Wait until the frames appended so far are on the disk, bounded by the log's own limit."""
-        ...
-
-    async def async_sync(self) -> None:
-        """`sync` without holding up the running loop."""
         ...

@@ -10,24 +10,34 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import orjson
 import uuid_utils
-from opentelemetry import context as otel
 
 from hub.bus import EventBus
-from hub.calls import AttemptFacts, Call, Outcome, RequestFacts, ResponseFacts, SilentCall, current_call, error_type_of
+from hub.calls import AttemptFacts, Call, RequestFacts, ResponseFacts, SilentCall, current_call, error_type_of
 from hub.content import Cleaner, truncate
 from hub.errors import InvalidEvent
 from hub.events import Data, Event, EventRecord, FrameEvent, check_type, decode_frame, encode_frame, fields_of, payload
+from hub.facts import (
+    Capture,
+    kinds,
+    request_data,
+    response_data,
+    tells_more,
+    text_of,
+    tool_names,
+    weigh,
+    without_content,
+)
 from hub.log import Appended, Log, Pressure, Priority, Stream
-from hub.messages import count_and_system, summarise
+from hub.messages import summarise
 from hub.session import labels
+from hub.tracing_context import Minted
 
 log = logging.getLogger("hub")
 
-Capture = Literal["none", "summary", "full"]
 DAY_NS = 86_400 * 10**9
 MAX_ERROR_TEXT = 8_192
 
@@ -43,15 +53,6 @@ class Clock:
 def new_id() -> str:
     """A UUIDv7 as text."""
     return str(uuid_utils.uuid7())
-
-
-class Minted(Protocol):
-    """A call's place in its trace."""
-
-    envelope: Mapping[str, Any]
-    """Of trace_id, span_id, parent_span_id, trace_flags, tracestate and parent_is_remote those that are known."""
-    context: otel.Context | None
-    """What inner steps run under; None when there is nothing to attach."""
 
 
 class Tracing(Protocol):
@@ -91,7 +92,7 @@ class Recorder:
         self.clock = clock or Clock()
         self.new_id = new_id
         self.durable = False
-        """Whether callers wait for the disk: `sync` before a request leaves and before a plain answer is handed over."""
+        """Whether callers wait for the disk: `sync` before a request leaves, and before a plain answer is returned."""
         self.revive: Callable[[], None] | None = None
         """Set in a forked child: makes the log it will write to, at its first call."""
         self.unsampled = 0
@@ -196,11 +197,11 @@ class Recorder:
         else:
             self._append(self.log, self.producer_stream(now), now, self._labels(), [item], Priority.EVENT)
 
-    def emit_own(self, event_type: str, data: Data, *, call_id: str | None = None) -> None:
+    def emit_own(self, event_type: str, data: Data, *, call_id: str | None = None, content: Data | None = None) -> None:
         """Write a fact of the hub's own into the producer's stream."""
         now = self.clock.wall()
         envelope = {} if call_id is None else {"call_id": call_id}
-        item: FrameEvent = {"id": self.new_id(), "type": event_type, "data": data}
+        item: FrameEvent = {"id": self.new_id(), "type": event_type, "data": data, "content": content}
         self._append(self.log, self.producer_stream(now), now, envelope, [item], Priority.RESERVED)
 
     def producer_stream(self, now: int) -> Stream:
@@ -231,9 +232,9 @@ class Recorder:
     def _write_request(self, call: Call) -> None:
         facts, root = call.facts, call.root
         content, marks = self._request_content(call)
-        data = self._clean_data(_request_data(facts, self.capture))
+        data = self._clean_data(request_data(facts, self.capture))
         data.update(marks)
-        if call is not root and not _tells_more(data, content, root.facts):
+        if call is not root and not tells_more(data, content, root.facts):
             return
         events: list[FrameEvent] = [{"id": self.new_id(), "type": "llm:request", "data": data}]
         if self.capture != "none":
@@ -325,7 +326,7 @@ class Recorder:
 
     def _write_response(self, call: Call) -> None:
         outcome = call.result()
-        data = self._clean_data(_response_data(call, outcome))
+        data = self._clean_data(response_data(call, outcome))
         response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
         events = [response]
         if self.capture != "none":
@@ -378,7 +379,7 @@ class Recorder:
     ) -> None:
         body = encode_frame(stream.id, now, envelope, events)
         if len(body) > target.max_frame_bytes:
-            body = encode_frame(stream.id, now, envelope, [_shed(event) for event in events])
+            body = encode_frame(stream.id, now, envelope, [without_content(event) for event in events])
         placed = target.append(body, len(events), stream, priority)
         if self.bus.handlers or self.tracing.live:
             self._announce_live(target, body, placed)
@@ -427,12 +428,19 @@ class Recorder:
         self.emit_own("hub:schema", {"type": cls.event_type, "schema_version": version, "fields": fields_of(cls)})
 
     def sync(self) -> None:
-        """Wait until what was appended so far is on the disk, in durable mode; bounded by the log."""
-        self.log.sync()
+        """Wait until what was appended so far is on the disk, no longer than HUB_DURABLE_TIMEOUT."""
+        self.log.syncer.wait()
 
     async def async_sync(self) -> None:
-        """`sync` off the running loop."""
-        await self.log.async_sync()
+        """`sync` off the running loop; beside another library's loop than asyncio's it waits inline."""
+        import asyncio  # 50 ms, and only durable mode needs it
+
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.sync()
+        else:
+            await self.log.syncer.future(loop)
 
     def _settle(self) -> None:
         if self.revive is not None:
@@ -444,75 +452,6 @@ class Recorder:
             except IndexError:
                 return
             note()
-
-
-def _request_data(facts: RequestFacts, capture: Capture) -> Data:
-    messages, tools = facts.get("messages"), facts.get("tools")
-    data: Data = {key: facts[key] for key in _REQUEST_KEYS if facts.get(key)}  # type: ignore[literal-required]
-    data["capture"] = capture
-    if messages is not None:
-        data["message_count"], data["has_system"] = count_and_system(messages)
-    if tools is not None:
-        data["tool_count"] = len(tools)
-    return data
-
-
-_REQUEST_KEYS = (
-    "source",
-    "provider",
-    "model",
-    "operation",
-    "params",
-    "stream",
-    "tier",
-    "server_address",
-    "from_config",
-    "replay_of",
-    "replay_run",
-)
-_RESPONSE_KEYS = (
-    "model",
-    "usage",
-    "finish_reasons",
-    "reported_cost_usd",
-    "cost_reporter",
-    "response_id",
-    "status_code",
-    "continuation_count",
-    "response_cached",
-    "error_type",
-    "retryable",
-    "retry_after_ms",
-)
-
-
-def _response_data(call: Call, outcome: Outcome) -> Data:
-    facts = outcome.facts
-    data: Data = {"status": outcome.status, "duration_ms": (outcome.ended_ns - call.started_ns) / 1e6}
-    for key in _RESPONSE_KEYS:
-        if (value := facts.get(key)) is not None:
-            data[key] = value
-    data["attempts"] = facts.get("attempts") or call.failed_attempts + 1
-    if call.first_chunk_ns is not None:
-        data["ttft_ms"] = (call.first_chunk_ns - call.started_ns) / 1e6
-    if chunks := call.chunk_count or facts.get("chunk_count"):
-        data["chunk_count"] = chunks
-    if outcome.error is not None and "error_type" not in data:
-        data["error_type"] = error_type_of(outcome.error)
-    return data
-
-
-def _tells_more(data: Data, content: Data, outer: RequestFacts) -> bool:
-    return bool(content) or any(data.get(key) and not outer.get(key) for key in ("provider", "model", "params"))
-
-
-def _shed(event: FrameEvent) -> FrameEvent:
-    if not event.get("content"):
-        return event
-    slim = event.copy()
-    del slim["content"]
-    slim["data"] = {**event["data"], "shed": {"reason": "size", "bytes": event["data"].get("bytes")}}
-    return slim
 
 
 _hub: Callable[[], Recorder | None] | None = None
@@ -530,7 +469,7 @@ def default() -> Recorder | None:
 
 
 def emit_to(recorder: Recorder | None, event: Event | str, fields: Mapping[str, Any]) -> None:
-    """What `hub.emit` does, on a given recorder; None records nothing. Raises: InvalidEvent: *event* is no event type."""
+    """What `hub.emit` does, on a given recorder; None records nothing. Raises: InvalidEvent: It is no event type."""
     if isinstance(event, str):
         check_type(event)
     elif not event.event_type:
@@ -543,52 +482,3 @@ def emit_to(recorder: Recorder | None, event: Event | str, fields: Mapping[str, 
         recorder.emit(event, fields)
     except Exception as error:
         recorder.trouble("emit", error)
-
-
-def text_of(error: BaseException | None) -> str | None:
-    """The message of *error*; None if it has none, or will not tell."""
-    if error is None:
-        return None
-    try:
-        return str(error) or None
-    except Exception:
-        return None
-
-
-def tool_names(tools: Sequence[Any] | None) -> list[str]:
-    """Names of the tools a request offers, in any vendor's shape; tools that do not tell are left out."""
-    names = []
-    for tool in tools or ():
-        if isinstance(tool, Mapping):
-            inner = tool.get("function")
-            name = (inner if isinstance(inner, Mapping) else tool).get("name")
-        else:
-            name = getattr(tool, "name", None)
-        if isinstance(name, str):
-            names.append(name)
-    return names
-
-
-def kinds(messages: Sequence[Any]) -> list[str]:
-    """The kinds of parts in cleaned *messages*, sorted."""
-    found = set()
-    for message in messages:
-        body = message.get("content") if type(message) is dict else message
-        if type(body) is list:
-            found.update(str(part.get("type", "text")) if type(part) is dict else "text" for part in body)
-        elif body is not None:
-            found.add("text")
-        if type(message) is dict and message.get("tool_calls"):
-            found.add("tool_call")
-    return sorted(found)
-
-
-def weigh(messages: Any) -> int:
-    """About how many bytes of text *messages* hold, at little cost: strings at most three levels down."""
-    if isinstance(messages, str):
-        return len(messages)
-    if isinstance(messages, Mapping):
-        return sum(weigh(value) for value in messages.values() if isinstance(value, str | list))
-    if isinstance(messages, list | tuple):
-        return sum(weigh(item) for item in messages)
-    return 0

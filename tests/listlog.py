@@ -19,6 +19,7 @@ class ListLog:
 
     max_frame_bytes = 1 << 24
     pressure = 0
+    syncer: Any = None
 
     def __init__(self) -> None:
         self.constants: Constants = {
@@ -37,12 +38,6 @@ class ListLog:
             body, first_seq=placed.first_seq, first_version=placed.first_version, constants=self.constants
         )
         return placed
-
-    def sync(self) -> None:
-        return
-
-    async def async_sync(self) -> None:
-        return
 
     def types(self) -> list[str]:
         return [record["type"] for record in self.records]

@@ -1,0 +1,129 @@
+"""What is recorded of a call, as the data of its events: never any text of prompts, answers or errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from hub.calls import Call, Outcome, RequestFacts, error_type_of
+from hub.events import Data, FrameEvent
+from hub.messages import count_and_system
+
+Capture = Literal["none", "summary", "full"]
+
+
+def request_data(facts: RequestFacts, capture: Capture) -> Data:
+    messages, tools = facts.get("messages"), facts.get("tools")
+    data: Data = {key: facts[key] for key in _REQUEST_KEYS if facts.get(key)}  # type: ignore[literal-required]
+    data["stream"], data["capture"] = bool(facts.get("stream")), capture
+    if messages is not None:
+        data["message_count"], data["has_system"] = count_and_system(messages)
+    if tools is not None:
+        data["tool_count"] = len(tools)
+    return data
+
+
+_REQUEST_KEYS = (
+    "source",
+    "provider",
+    "model",
+    "operation",
+    "params",
+    "tier",
+    "server_address",
+    "from_config",
+    "replay_of",
+    "replay_run",
+)
+_RESPONSE_KEYS = (
+    "model",
+    "usage",
+    "finish_reasons",
+    "reported_cost_usd",
+    "cost_reporter",
+    "response_id",
+    "status_code",
+    "continuation_count",
+    "response_cached",
+    "error_type",
+    "retryable",
+    "retry_after_ms",
+)
+
+
+def response_data(call: Call, outcome: Outcome) -> Data:
+    facts = outcome.facts
+    data: Data = {"status": outcome.status, "duration_ms": (outcome.ended_ns - call.started_ns) / 1e6}
+    for key in _RESPONSE_KEYS:
+        if (value := facts.get(key)) is not None:
+            data[key] = value
+    data["attempts"] = facts.get("attempts") or call.failed_attempts + 1
+    if call.first_chunk_ns is not None:
+        data["ttft_ms"] = (call.first_chunk_ns - call.started_ns) / 1e6
+    if chunks := call.chunk_count or facts.get("chunk_count"):
+        data["chunk_count"] = chunks
+    if outcome.error is not None and "error_type" not in data:
+        data["error_type"] = error_type_of(outcome.error)
+    return data
+
+
+def tells_more(data: Data, content: Data, outer: RequestFacts) -> bool:
+    return bool(content) or any(data.get(key) and not outer.get(key) for key in ("provider", "model", "params"))
+
+
+def without_content(event: FrameEvent) -> FrameEvent:
+    if not event.get("content"):
+        return event
+    slim = event.copy()
+    del slim["content"]
+    slim["data"] = {**event["data"], "shed": {"reason": "size", "bytes": event["data"].get("bytes")}}
+    return slim
+
+
+def text_of(error: BaseException | None) -> str | None:
+    """The message of *error*; None if it has none, or will not tell."""
+    if error is None:
+        return None
+    try:
+        return str(error) or None
+    except Exception:
+        return None
+
+
+def tool_names(tools: Sequence[Any] | None) -> list[str]:
+    """Names of the tools a request offers, in any vendor's shape; tools that do not tell are left out."""
+    names = []
+    for tool in tools or ():
+        if isinstance(tool, Mapping):
+            inner = tool.get("function")
+            name = (inner if isinstance(inner, Mapping) else tool).get("name")
+        else:
+            name = getattr(tool, "name", None)
+        if isinstance(name, str):
+            names.append(name)
+    return names
+
+
+def kinds(messages: Sequence[Any]) -> list[str]:
+    """The kinds of parts in cleaned *messages*, sorted."""
+    found: set[str] = set()
+    for message in messages:
+        body = message.get("content") if type(message) is dict else message
+        if type(body) is list:
+            found.update(str(part.get("type", "text")) if type(part) is dict else "text" for part in body)
+        elif body is not None:
+            found.add("text")
+        if type(message) is dict and message.get("tool_calls"):
+            found.add("tool_call")
+    return sorted(found)
+
+
+def weigh(messages: Any) -> int:
+    """About how many bytes of text *messages* hold, at little cost: strings at most three levels down."""
+    if isinstance(messages, str):
+        return len(messages)
+    if isinstance(messages, Mapping):
+        return sum(weigh(value) for value in messages.values() if isinstance(value, str | list))
+    if isinstance(messages, list | tuple):
+        return sum(weigh(item) for item in messages)
+    return 0
