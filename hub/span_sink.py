@@ -88,8 +88,9 @@ class SpanSink:
         self._open: dict[str, _OpenCall] = {}
         self._sent: set[str] = set()
         self._closed = False
-        self.left_out = {"unpaired": 0, "overflow": 0, "refused": 0}
-        """Calls without a span: their request was not seen, too many were open, the endpoint will not have it."""
+        self.left_out = {"unpaired": 0, "overflow": 0, "refused": 0, "broken": 0}
+        """Calls without a span: their request was not seen, too many were open, the endpoint will not have it, their
+        events make none."""
 
     def write(self, records: Sequence[EventRecord]) -> Sequence[EventRecord]:
         """Send the spans of the calls that end within *records*; remember the others.
@@ -180,7 +181,13 @@ class SpanSink:
             self._rest()
             if call.bytes > MAX_REQUEST_BYTES:
                 call.shed_content()
-            spans = self._spans(call)
+            try:
+                spans = self._spans(call)
+            except Exception as error:  # events nobody foresaw must not hold up those behind them
+                log.warning("hub: call %s makes no span: %s", stream_id, type(error).__name__)
+                self.left_out["broken"] += 1
+                self._sent.add(stream_id)
+                continue
             weight = call.bytes + _SPAN_BYTES * (len(spans) - 1)
             if batch and (count + len(spans) > MAX_SPANS or size + weight > MAX_REQUEST_BYTES):
                 self._export(batch)

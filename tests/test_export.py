@@ -242,12 +242,20 @@ def test_a_span_that_is_refused_for_good_does_not_fail_its_neighbours() -> None:
     assert sink.left_out["refused"] == 1
 
 
+def test_events_that_make_no_span_do_not_hold_up_the_others() -> None:
+    exporter = ListExporter()
+    sink = sink_into(exporter)
+    sink.write([*whole_call(1), *CallEvents(2).request().response(usage="many").records, *whole_call(3)])
+    assert len(exporter.names) == 2
+    assert sink.left_out["broken"] == 1
+
+
 def test_what_the_sampler_left_out_is_not_exported() -> None:
     exporter = ListExporter()
     sink = sink_into(exporter)
     sink.write(whole_call(trace_flags=2))
     assert exporter.batches == []
-    assert sink.left_out == {"unpaired": 0, "overflow": 0, "refused": 0}
+    assert sink.left_out == {"unpaired": 0, "overflow": 0, "refused": 0, "broken": 0}
 
 
 @pytest.mark.parametrize("source", ["otlp", "import"])
@@ -272,7 +280,7 @@ def test_open_calls_are_bounded_and_the_oldest_go_first(monkeypatch: pytest.Monk
     for number in range(1, 21):
         sink.write(whole_call(number)[2:])
     assert len(exporter.names) == 6
-    assert sink.left_out == {"unpaired": 14, "overflow": 14, "refused": 0}
+    assert sink.left_out == {"unpaired": 14, "overflow": 14, "refused": 0, "broken": 0}
 
 
 def test_spans_come_from_the_producer_that_hub_started_tells_of() -> None:
