@@ -14,13 +14,17 @@ from typing import Any, Protocol
 from hub.config import Settings, load
 from hub.errors import AmbiguousId, ConfigError, NotFound, QueryRefused
 from hub.events import Event, EventRecord, decode
-from storage.query import Limits, Params, Result, Shadow, run, views
+from hub.store import Cursor
+from storage.connection import translated
+from storage.query import Limits, Params, Result, Shadow, public_columns, read_only, run, views
 from storage.query_child import run_in_child
+from storage.reading import log_page, stream_page
 
 Where = str | Mapping[str, object]
 """SQL over the columns of llm_calls, or column to wanted value (None: the column is null)."""
 
 _NEWEST = "ORDER BY started_at DESC, call_id DESC"
+_PAGE = 500
 _REF = re.compile(r"@(?:last|-(\d{1,9}))")
 
 
@@ -160,22 +164,36 @@ class Reader:
                     length = max(length, same + 1)
         return {own: own[:length].rstrip("-") for own in ids}
 
-    def events(
-        self, *, after: int = 0, types: Sequence[str] | None = None, stream_id: str | None = None
-    ) -> Iterator[Event]:
+    def events(self, *, after: int = 0, types: Sequence[str] | None = None) -> Iterator[Event]:
         """Events as typed objects with their content, in the order of the log; those of a class that nobody registered
         are plain `Event`s.
 
         Args:
             after: Begin behind this position (column `position` of llm_events).
         """
-        return (decode(record) for record in self.records(after=after, types=types, stream_id=stream_id))
+        return (decode(record) for record in self.records(after=after, types=types))
 
-    def records(
-        self, *, after: int = 0, types: Sequence[str] | None = None, stream_id: str | None = None
-    ) -> Iterator[EventRecord]:
+    def records(self, *, after: int = 0, types: Sequence[str] | None = None) -> Iterator[EventRecord]:
         """As `events`, as plain dicts."""
-        raise NotImplementedError
+        cursor: Cursor | None = Cursor(str(after))
+        while True:
+            with read_only(self.path) as connection, translated(self.path):
+                public_columns(connection, self.path)
+                page = log_page(connection, cursor, types, _PAGE)
+            yield from page.events
+            if len(page.events) < _PAGE:
+                return
+            cursor = page.next
+
+    def stream(self, call_id: str) -> list[EventRecord]:
+        """The events of one call with their content, in order."""
+        found: list[EventRecord] = []
+        while True:
+            with read_only(self.path) as connection, translated(self.path):
+                page = stream_page(connection, call_id, found[-1]["version"] if found else 0, _PAGE)
+            found += page
+            if len(page) < _PAGE:
+                return found
 
     def rows_of(self, view: str, call_id: str, order: str) -> list[dict[str, Any]]:
         """Rows of one of the public views that belong to a call."""
@@ -245,7 +263,7 @@ class StoredCall(Mapping[str, Any]):
     @cached_property
     def content(self) -> list[EventRecord]:
         """The call's events with their content as it was stored: wire bodies, whole messages, error texts."""
-        return list(self._reader.records(stream_id=self.id))
+        return self._reader.stream(self.id)
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the wire, with JSON columns as objects."""

@@ -86,7 +86,7 @@ def run(
         StoreError: The store cannot be read.
     """
     limits = limits or Limits()
-    with _opened(path) as connection:
+    with read_only(path) as connection:
         shadow = public_columns(connection, path)
         _check(sql, params, shadow)
         _confine(connection, limits, frozenset(shadow), deadline=clock() + limits.seconds, clock=clock)
@@ -101,7 +101,7 @@ def run(
 
 def views(path: Path) -> Shadow:
     """The public views of the store at *path* and their columns."""
-    with _opened(path) as connection:
+    with read_only(path) as connection:
         return public_columns(connection, path)
 
 
@@ -126,7 +126,11 @@ def public_columns(connection: sqlite3.Connection, path: Path) -> Shadow:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that changes nothing, without the guard: for statements of our own.
+
+    Raises: StoreError: There is no such file, or it cannot be opened.
+    """
     if not path.is_file():
         raise StoreUnavailable(
             _url(path), "there is no such file", "trace a call first, or name another file with --db"

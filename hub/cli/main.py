@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -25,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for name, command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "calls": calls,
     "show": show,
@@ -34,10 +36,23 @@ for name, command in {
     "doctor": doctor,
     "migrate": migrate,
     "rebuild": rebuild,
-}.items():
+}
+
+for name, command in COMMANDS.items():
     app.command(name)(guarded(command))
 app.command("ls", hidden=True, help="The same as calls.")(guarded(calls))
 app.add_typer(config, name="config")
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from hub import __version__
+
+        typer.echo(f"llm-hub {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,21 @@ def open_for_reading(db: str | None) -> Reader:
 
 def recover_first(settings: Settings) -> None:
     """Bring in what ended processes left; say so when there was something, or when it has to wait."""
+    from hub.spool.folder import folders, is_held
+
+    root = settings.spool_root
+    if settings.sqlite_path is None or not any(not is_held(folder) for folder in folders(root)):
+        return
+    from hub.recovery import recover
+    from storage.sqlite import SQLiteStore
+
+    with closing(SQLiteStore(settings.sqlite_path)) as store:
+        report = recover(root, store)
+    if report.events or report.lost_calls:
+        lost = f", {report.lost_calls:,} calls among them lost" if report.lost_calls else ""
+        say(f"hub: brought in {report.events:,} events that ended processes had left{lost}")
+    for waiting in report.waiting:
+        say(f"hub: events of an ended process wait in {waiting.folder}: {waiting.reason}")
 
 
 def is_missing(reader: Reader) -> bool:

@@ -48,8 +48,8 @@ def tokens(count: int | None) -> str:
     """812, 1.2k, 34k, 1.5M."""
     if count is None:
         return UNKNOWN
-    for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        if count >= size:
+    for least, size, letter in ((999_500, 1_000_000, "M"), (1_000, 1_000, "k")):
+        if count >= least:
             scaled = count / size
             return f"{scaled:.1f}{letter}" if scaled < 9.95 else f"{scaled:.0f}{letter}"
     return str(count)
