@@ -1,0 +1,210 @@
+"""A batch of events written in one transaction, with everything that follows from them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from hub.polite import Rest
+from hub.pricing import PriceBook, PriceList, PriceRow
+from storage.batch import EVENT_COLUMNS, Batch, event_row
+from storage.bodies import Piece, Shape, make_ready, manifest
+from storage.event_views import SCHEMA_EVENT, announce
+from storage.projections import CALL_TYPES
+from storage.projector import Entry, Projector, ResultKey, insert_parts
+from storage.statements import Insert, Lookup, RangeLookup
+from storage.tombstones import Tombstones, stripped
+
+LIVE = "calls"
+"""The checkpoint of the projections that append itself keeps."""
+
+_REMEMBERED_CONTENTS = 8_192
+
+_INSERT_EVENTS = Insert("hub_events", EVENT_COLUMNS)
+_INSERT_CONTENTS = Insert("hub_contents", ("id", "project", "hash", "body", "packed", "bytes"))
+_FIND_CONTENTS = Lookup("SELECT hash, id FROM hub_contents WHERE hash IN ({})")
+_FIND_EVENTS = RangeLookup()
+
+
+class Memory:
+    """What one writer remembers of its store, so as not to ask again. Dropped when the store's epoch moves on."""
+
+    def __init__(self) -> None:
+        self.epoch = -1
+        self.keys: dict[str, bytes] = {}
+        self.contents: dict[bytes, tuple[int, Shape]] = {}
+        self.first_results: dict[ResultKey, str] = {}
+        self.book = PriceBook()
+        self.checked_prices: set[tuple[str | None, str]] = set()
+        self.tombstones = Tombstones((), self.keys)
+
+    def refresh(self, connection: sqlite3.Connection, epoch: int) -> None:
+        """Begin anew if somebody changed what is remembered here. Within a transaction."""
+        if epoch == self.epoch:
+            return
+        self.contents.clear()
+        self.first_results.clear()
+        self.keys.update(connection.execute("SELECT project, key FROM hub_keys"))
+        self.book = read_prices(connection)
+        rows = connection.execute("SELECT project, kind, hash, before_ns FROM hub_tombstones")
+        self.tombstones = Tombstones(rows, self.keys)
+        self.epoch = epoch
+
+    def forget(self) -> None:
+        """Nothing that is remembered is certain any more: a transaction failed, or the file is another one."""
+        self.epoch = -1
+        self.keys.clear()
+        self.checked_prices.clear()
+
+    def remember(self, found: Mapping[bytes, tuple[int, Shape]]) -> None:
+        """Contents that are in the store for certain: their transaction stands."""
+        if len(self.contents) + len(found) > _REMEMBERED_CONTENTS:
+            self.contents.clear()
+        self.contents.update(found)
+
+
+def read_prices(connection: sqlite3.Connection) -> PriceBook:
+    """All cards of a store."""
+    book = PriceBook()
+    rows = connection.execute("SELECT provider, model, effective_ns, source, version, card FROM hub_prices")
+    book.add(
+        PriceRow(provider, model, effective_ns, source, version, None if card is None else orjson.loads(card))
+        for provider, model, effective_ns, source, version, card in rows
+    )
+    return book
+
+
+def read_counters(connection: sqlite3.Connection) -> dict[str, int]:
+    """position, content and epoch; 0 where nothing happened yet."""
+    return {"position": 0, "content": 0, "epoch": 0} | dict(connection.execute("SELECT name, value FROM hub_counters"))
+
+
+def write_counters(connection: sqlite3.Connection, counters: Mapping[str, int]) -> None:
+    connection.executemany(
+        "INSERT INTO hub_counters (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        counters.items(),
+    )
+
+
+class Append:
+    """One batch on its way into the log. `run` within a transaction; `committed` once it stands."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, batch: Batch, memory: Memory, prices: PriceList, now: int, rest: Rest
+    ) -> None:
+        self._connection, self._batch, self._memory = connection, batch, memory
+        self._prices, self._now, self._rest = prices, now, rest
+        self._contents: dict[bytes, tuple[int, Shape]] = {}
+
+    def run(self) -> int:
+        """Write what the log does not hold yet. Returns: How many events that was."""
+        batch = self._batch
+        self._counters = read_counters(self._connection)
+        self._memory.refresh(self._connection, self._counters["epoch"])
+        self._strip_erased()
+        batch.drop_known(_FIND_EVENTS.run(self._connection, batch.ranges(), self._rest))
+        if not batch.records:
+            return 0
+        self._write_contents()
+        self._project()
+        write_counters(self._connection, self._counters)
+        self._connection.execute(
+            "INSERT INTO hub_checkpoints (name, cursor) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
+            (LIVE, str(self._counters["position"])),
+        )
+        return len(batch.records)
+
+    def committed(self) -> None:
+        """The transaction stands: remember what it wrote."""
+        self._memory.remember(self._contents)
+        self._memory.epoch = self._counters["epoch"]
+        if self._batch.records:
+            self._projector.committed()
+
+    def _strip_erased(self) -> None:
+        batch, covered = self._batch, self._memory.tombstones.cover
+        for index, record in enumerate(batch.records):
+            if covered(record):
+                batch.records[index] = stripped(record)
+                batch.outlines.pop(record["id"], None)
+
+    def _write_contents(self) -> None:
+        known, found = self._memory.contents, self._contents
+        unseen: dict[bytes, tuple[Piece, str]] = {}
+        for piece, project in self._batch.wanted_pieces():
+            if piece.hash in known:
+                found[piece.hash] = known[piece.hash]
+            else:
+                unseen[piece.hash] = (piece, project)
+        make_ready((piece for piece, _ in unseen.values()), self._rest)
+        for digest, content_id in _FIND_CONTENTS.run(self._connection, unseen, self._rest):
+            found[digest] = (content_id, unseen.pop(digest)[0].shape)
+        self._insert_contents(list(unseen.values()))
+
+    def _insert_contents(self, new: Sequence[tuple[Piece, str]]) -> None:
+        values: list[Any] = []
+        parts = []
+        content_id = self._counters["content"]
+        for piece, project in new:
+            content_id += 1
+            body = piece.raw.decode() if piece.packed is None else None
+            values += (content_id, project, piece.hash, body, piece.packed, len(piece.raw))
+            parts.append((content_id, piece.parts or ()))
+            self._contents[piece.hash] = (content_id, piece.shape)
+        self._counters["content"] = content_id
+        _INSERT_CONTENTS.run(self._connection, values, self._rest)
+        insert_parts(self._connection, parts, self._rest)
+
+    def _project(self) -> None:
+        memory, batch = self._memory, self._batch
+        projector = self._projector = Projector(
+            self._connection, memory.book, self._rest, first_results=memory.first_results
+        )
+        projector.load(
+            record["call_id"] for record in batch.records if record["call_id"] and record["type"] in CALL_TYPES
+        )
+        ids = {digest: content_id for digest, (content_id, _) in self._contents.items()}
+        values: list[Any] = []
+        position = self._counters["position"]
+        for record in batch.records:
+            position += 1
+            outline = batch.outlines.get(record["id"])
+            messages = outline.get("messages") if outline else None
+            shapes = [self._contents[digest] for digest in messages] if isinstance(messages, list) else []
+            firsts = projector.fold(Entry(position, record, shapes))
+            values += event_row(
+                record, position, self._now, None if outline is None else manifest(outline, ids, firsts)
+            )
+            self._rest()
+        self._counters["position"] = position
+        _INSERT_EVENTS.run(self._connection, values, self._rest)
+        self._price(projector)
+        projector.write()
+        for record in batch.records:
+            if record["type"] == SCHEMA_EVENT:
+                announce(self._connection, record)
+
+    def _price(self, projector: Projector) -> None:
+        """Keep the cards that are needed for the first time, or that the price list has changed since."""
+        memory, prices = self._memory, self._prices
+        for provider, model in projector.priced_models() - memory.checked_prices:
+            held = memory.book.newest(provider, model)
+            if held is None or (held.source == prices.source and held.version != prices.version):
+                card = prices.card(provider, model)
+                if held is None or card != held.card:
+                    effective = 0 if held is None else self._now
+                    self._keep_price(PriceRow(provider or "", model, effective, prices.source, prices.version, card))
+            memory.checked_prices.add((provider, model))
+
+    def _keep_price(self, row: PriceRow) -> None:
+        card = None if row.card is None else orjson.dumps(row.card).decode()
+        self._connection.execute(
+            "INSERT INTO hub_prices (provider, model, effective_ns, source, version, card) VALUES (?, ?, ?, ?, ?, ?)",
+            (*row[:5], card),
+        )
+        self._memory.book.add([row])
+        self._counters["epoch"] += 1

@@ -1,0 +1,176 @@
+"""A SQLite file: opening it safely, the lock around each write, and what its errors mean to a user."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from hub.errors import ForeignStore, StoreError, StoreUnavailable
+
+LOCK_SUFFIX = ".lock-hub"
+_LOCK_WAIT = 5.0
+_BUSY_MS = 1_000
+_NETWORK = """
+    nfs nfs4 cifs smb3 smbfs ncpfs afs ceph glusterfs lustre beegfs gfs2 ocfs2 gpfs davfs
+    fuse.sshfs fuse.davfs fuse.glusterfs fuse.s3fs fuse.rclone fuse.gcsfuse fuse.cephfs
+"""
+
+
+def url_of(path: Path) -> str:
+    """How the file is named in errors."""
+    return f"sqlite:///{path}"
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the existing file, and change nothing in it. Transactions are begun and ended by the caller.
+
+    Raises: StoreError
+    """
+    with translated(path):
+        return sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=96,
+            timeout=_BUSY_MS / 1000,
+        )
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Set a connection to a database of ours up for writing."""
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "mmap_size=0", "journal_size_limit=33554432"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("PRAGMA cache_size=-4096")
+
+
+def make_file(path: Path) -> bool:
+    """Make an empty file, readable by its owner alone, where there is none. Returns: Whether there was none.
+
+    A journal left behind by a deleted database is removed: SQLite would play it into the new file.
+
+    Raises: StoreError
+    """
+    refuse_network_folder(path)
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.exists():
+            return False
+        with write_lock(path):
+            if path.exists():
+                return False
+            for suffix in ("-wal", "-shm", "-journal"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600))
+    return True
+
+
+@contextmanager
+def write_lock(path: Path, wait: float = _LOCK_WAIT) -> Iterator[None]:
+    """Hold the lock of all who write to the file; without it SQLite lets some of several writers starve.
+
+    Raises: StoreUnavailable: Somebody held it for *wait* seconds.
+    """
+    descriptor = os.open(path.with_name(path.name + LOCK_SUFFIX), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        _take(descriptor, path, wait)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path, wait: float) -> None:
+    deadline, pause = time.monotonic() + wait, 0.0005
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(
+                    url_of(path), f"another process has been writing for {wait:g} s", "it is tried again"
+                ) from None
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.01)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Tells this file from another that comes to stand at its path; None when there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def refuse_network_folder(path: Path, mounts: str | None = None) -> None:
+    """Raises: StoreError: *path* is on a network file system, where SQLite's locks and shared memory do not work.
+
+    mounts: Text in the form of /proc/self/mounts, which is read when it is None.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mounts").read_text(errors="replace")
+        except OSError:
+            return
+    folder = os.path.realpath(path.parent)
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = fields[1].replace("\\040", " ")
+        inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, fields[2]
+    if kind in _NETWORK.split():
+        raise StoreError(
+            url_of(path), f"{best} is a network file system ({kind})", "choose a folder on a local disk (HUB_DB_URL)"
+        )
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turns errors of SQLite and of the file system into StoreErrors that name the file and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _meaning(error, path) from error
+    except OSError as error:
+        raise _os_meaning(error, path) from error
+
+
+def _meaning(error: sqlite3.Error, path: Path) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    url = url_of(path)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreUnavailable(url, "another program keeps the database locked", "end its transaction")
+    if code == sqlite3.SQLITE_FULL:
+        return StoreUnavailable(url, "the disk is full", "make room on it")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN):
+        return StoreUnavailable(
+            url, "cannot be written", f"give yourself permission to write the file and its folder {path.parent}"
+        )
+    if code == sqlite3.SQLITE_NOTADB:
+        return ForeignStore(url, "is not a SQLite database", "choose another file (HUB_DB_URL)")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return StoreError(url, "the database is damaged", "move it away and restore a backup; a new one is made")
+    return StoreUnavailable(url, f"SQLite failed: {error}", "it is tried again")
+
+
+def _os_meaning(error: OSError, path: Path) -> StoreError:
+    url = url_of(path)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StoreUnavailable(
+            url, "cannot be written", f"give yourself permission to write the file and its folder {path.parent}"
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreUnavailable(url, "the disk is full", "make room on it")
+    return StoreUnavailable(url, f"cannot be opened ({error.strerror})", "check the path (HUB_DB_URL)")

@@ -1,0 +1,160 @@
+"""Brings a database to the newest schema, or says why not.
+
+A new database is made from storage/schema.sql, which is what the whole history of migrations gives: Alembic and
+SQLAlchemy would cost a program that makes its first call a second and 37 MB. They are loaded when an older database has
+to be upgraded. `python -m storage.migrate` writes schema.sql, and tests/test_schema.py holds it to the history.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hub.errors import ForeignStore, HubError, SchemaMismatch
+from storage import views
+from storage.connection import connect, translated, url_of, write_lock
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+REVISION = "0001"
+"""The newest migration."""
+
+VERSION_TABLE = "hub_schema"
+_SNAPSHOT = Path(__file__).with_name("schema.sql")
+
+
+def locate() -> Path:
+    """The folder of the migrations: beside this package in a checkout or an editable install, inside it in a wheel.
+
+    Raises: HubError: The installation is incomplete.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here / "migrations", here.parent / "migrations"):
+        if (folder / "env.py").is_file() and (folder / "versions").is_dir():
+            return folder
+    raise HubError(f"the migrations are neither in {here} nor beside it; install llm-hub again")
+
+
+def revision_of(connection: sqlite3.Connection, path: Path) -> str | None:
+    """The schema of a database; None for an empty one.
+
+    Raises: ForeignStore: It has tables, and they are not the hub's.
+    """
+    with translated(path):
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if VERSION_TABLE in names:
+            row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
+            return str(row[0]) if row else None
+    if names - {"sqlite_sequence", "sqlite_stat1"}:
+        some = ", ".join(sorted(names)[:3])
+        raise ForeignStore(
+            url_of(path), f"belongs to another program (tables {some})", "choose another file (HUB_DB_URL)"
+        )
+    return None
+
+
+def bring_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the schema in an empty database, upgrade an older one after a backup, refuse a newer one.
+
+    Raises: ForeignStore, SchemaMismatch, StoreUnavailable
+    """
+    found = revision_of(connection, path)
+    if found == REVISION:
+        return
+    if found is not None and found > REVISION:
+        raise SchemaMismatch(url_of(path), found=found, expected=REVISION, remedy="upgrade llm-hub")
+    with translated(path), write_lock(path):
+        found = revision_of(connection, path)
+        if found is None:
+            create(connection)
+        elif found < REVISION:
+            upgrade(connection, path)
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the newest schema in an empty database."""
+    with _transaction(connection):
+        for statement in _SNAPSHOT.read_text().split(";\n"):
+            if statement.strip():
+                connection.execute(statement)
+        connection.execute(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES (?)", (REVISION,))
+        make_views(connection)
+
+
+def make_views(connection: sqlite3.Connection) -> None:
+    """Make the public views anew, within a transaction of the caller's."""
+    for statement in views.statements():
+        connection.execute(statement)
+
+
+def upgrade(connection: sqlite3.Connection, path: Path | None, *, migrations: Path | None = None) -> Path | None:
+    """Run the migrations that the database lacks, in one transaction, after a backup beside it.
+
+    Args:
+        path: None for a database in memory, of which no backup is made.
+        migrations: Where they are, for tests; else `locate()`.
+    Returns: The backup.
+    """
+    from alembic import command
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import StaticPool
+
+    backup = None if path is None else _back_up(connection, path)
+    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    config = _config(migrations or locate())
+    with engine.begin() as bound:  # Alembic leaves a transaction alone that it finds
+        connection.execute("BEGIN IMMEDIATE")
+        config.attributes["connection"] = bound
+        command.upgrade(config, "head")
+        make_views(connection)
+    return backup
+
+
+def _config(migrations: Path) -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    return config
+
+
+def _back_up(connection: sqlite3.Connection, path: Path) -> Path | None:
+    found = revision_of(connection, path)
+    if found is None:
+        return None
+    backup = path.with_name(f"{path.name}.backup-{found}")
+    backup.unlink(missing_ok=True)
+    backup.touch(mode=0o600)
+    with closing(connect(backup)) as target:
+        connection.backup(target)
+    return backup
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def snapshot() -> str:
+    """What schema.sql has to be: the tables and indexes that the migrations make."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        upgrade(connection, None)
+        found = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL ORDER BY rowid"
+        )
+        return "".join(f"{sql.strip()};\n" for (sql,) in found)
+
+
+if __name__ == "__main__":
+    _SNAPSHOT.write_text(snapshot())

@@ -1,0 +1,368 @@
+"""Events folded into the rows of the calls. No I/O: live writing and a rebuild run the same code on the same events.
+
+Payloads come from other people's programs and from other versions of ours: whatever a value is, folding never raises
+and every row can be stored.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+
+from hub.events import Data, EventRecord
+from hub.messages import summarise
+from hub.pricing import PriceBook, reported
+
+Row = dict[str, Any]
+"""A row of hub_calls; keys in the order of CALL_COLUMNS."""
+
+_CALL_COLUMNS = """
+    call_id project environment service producer session_id user_id trace_id span_id parent_span_id provider operation
+    request_model response_model tier response_id server_address status status_code error_type error_message
+    finish_reason stream started_at started_ns ended_at ended_ns duration_ms duration_le ttft_ms ttft_le chunk_count
+    attempts continuation_count message_count has_system tool_count params input_tokens output_tokens
+    cache_read_tokens cache_write_tokens reasoning_tokens cost_nanos cost_source price_version response_cached counted
+    capture request_summary response_summary tags source replay_of replay_run request_version
+    response_version failed_attempts attempt_ns input_parts output_parts
+"""
+CALL_COLUMNS: Final = tuple(_CALL_COLUMNS.split())
+
+ATTEMPT_COLUMNS: Final = (
+    "position", "call_id", "attempt", "started_ns", "duration_ms", "provider", "model", "status_code", "error_type",
+    "delay_ms", "input_tokens", "output_tokens", "cost_nanos",
+)  # fmt: skip
+
+CALL_TYPES: Final = frozenset(
+    {
+        "llm:request",
+        "llm:request:debug",
+        "llm:response",
+        "llm:response:debug",
+        "provider:retry",
+        "provider:attempt",
+    }
+)
+"""The types that rows of calls are made from."""
+
+_EMPTY: Final[Row] = dict.fromkeys(CALL_COLUMNS) | {
+    "status": "running",
+    "counted": 1,
+    "failed_attempts": 0,
+    "input_parts": 0,
+    "output_parts": 0,
+}
+
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_BUCKETS: Final = [2 ** (k / 4) for k in range(89)]
+
+
+def new_call(record: EventRecord) -> Row:
+    """The row of a call of which nothing is known but that *record* is about it."""
+    row = _EMPTY.copy()
+    row["call_id"] = record["call_id"]
+    _take_envelope(row, record)
+    return row
+
+
+def fold(row: Row, record: EventRecord) -> None:
+    """Add to *row* what *record*, one of CALL_TYPES, tells. Content stands inline, if there still is any."""
+    _FOLDS[record["type"]](row, record)
+
+
+def _take_envelope(row: Row, record: EventRecord) -> None:
+    row["project"] = record["project"]
+    row["environment"] = record["environment"]
+    row["service"] = record["service"]
+    row["producer"] = record["producer"]
+    row["session_id"] = record["session_id"]
+    row["user_id"] = record["user_id"]
+    row["trace_id"] = record["trace_id"]
+    row["span_id"] = record["span_id"]
+    row["parent_span_id"] = record["parent_span_id"]
+    tags = record["tags"]
+    row["tags"] = None if tags is None else orjson.dumps(tags).decode()
+
+
+def _fold_request(row: Row, record: EventRecord) -> None:
+    """The first request is the call's; later ones come from inner layers and tell only what it left open."""
+    version = record["version"]
+    first = row["request_version"] is None or version < row["request_version"]
+    found = _read_request(record["data"])
+    if first:
+        row["request_version"] = version
+        _take_envelope(row, record)
+        _start(row, record["occurred_at"])
+        row.update({key: value for key, value in found.items() if value is not None})
+    else:
+        for key, value in found.items():
+            if row[key] is None:
+                row[key] = value
+
+
+def _read_request(data: Data) -> Row:
+    get = data.get
+    params = get("params")
+    return {
+        "provider": _text(get("provider")),
+        "request_model": _text(get("model")),
+        "operation": _text(get("operation")),
+        "tier": _text(get("tier")),
+        "server_address": _text(get("server_address")),
+        "stream": _flag(get("stream")),
+        "message_count": _integer(get("message_count")),
+        "has_system": _flag(get("has_system")),
+        "tool_count": _integer(get("tool_count")),
+        "params": orjson.dumps(params).decode() if params else None,
+        "capture": _text(get("capture")),
+        "source": _text(get("source")),
+        "replay_of": _text(get("replay_of")),
+        "replay_run": _text(get("replay_run")),
+    }
+
+
+def _start(row: Row, at: int) -> None:
+    row["started_ns"], row["started_at"] = at, instant(at)
+    if row["attempt_ns"] is None:
+        row["attempt_ns"] = at
+
+
+def _fold_request_debug(row: Row, record: EventRecord) -> None:
+    content = record["content"]
+    if content is None:
+        return
+    if row["capture"] is None:
+        row["capture"] = "full" if "messages" in content or "wire" in content else "summary"
+    if row["request_summary"] is None:
+        row["request_summary"] = _summary(content)
+
+
+def _fold_response_debug(row: Row, record: EventRecord) -> None:
+    content = record["content"]
+    if content is not None and row["response_summary"] is None:
+        row["response_summary"] = _summary(content)
+
+
+def _summary(content: Data) -> str | None:
+    summary = content.get("summary")
+    if summary is None and isinstance(messages := content.get("messages"), list):
+        tools = content.get("tools")
+        summary = summarise(messages, tools if isinstance(tools, list) else None)
+    return None if summary is None else orjson.dumps(summary).decode()
+
+
+def _fold_response(row: Row, record: EventRecord) -> None:
+    """One end counts: the first that the call's own process wrote, else the one its recovery wrote."""
+    data, version = record["data"], record["version"]
+    status = _text(data.get("status")) or "ok"
+    if row["response_version"] is not None:
+        held = (row["status"] == "lost", row["response_version"])
+        if held <= (status == "lost", version):
+            return
+    row["response_version"], row["status"] = version, status
+    row.update(_read_response(data))
+    content = record["content"]
+    row["error_message"] = None if content is None else _text(content.get("error"))
+    _end(row, record["occurred_at"])
+
+
+def _read_response(data: Data) -> Row:
+    get = data.get
+    count = _counter(get("usage"))
+    reasons = get("finish_reasons")
+    duration, ttft = _number(get("duration_ms")), _number(get("ttft_ms"))
+    return {
+        "response_model": _text(get("model")),
+        "response_id": _text(get("response_id")),
+        "status_code": _integer(get("status_code")),
+        "error_type": _text(get("error_type")),
+        "finish_reason": _text(reasons[0]) if isinstance(reasons, list) and reasons else None,
+        "duration_ms": duration,
+        "duration_le": bucket(duration),
+        "ttft_ms": ttft,
+        "ttft_le": bucket(ttft),
+        "chunk_count": _integer(get("chunk_count")),
+        "attempts": _integer(get("attempts")),
+        "continuation_count": _integer(get("continuation_count")),
+        "response_cached": _flag(get("response_cached")),
+        "input_tokens": _integer(count("input_tokens")),
+        "output_tokens": _integer(count("output_tokens")),
+        "cache_read_tokens": _integer(count("cache_read_tokens")),
+        "cache_write_tokens": _integer(count("cache_write_tokens")),
+        "reasoning_tokens": _integer(count("reasoning_tokens")),
+        **_reported_cost(data),
+    }
+
+
+def _reported_cost(data: Data) -> Row:
+    nanos = reported(data.get("reported_cost_usd"))
+    source = None if nanos is None else _text(data.get("cost_reporter")) or "response"
+    return {"cost_nanos": nanos, "cost_source": source, "price_version": None}
+
+
+def _end(row: Row, at: int) -> None:
+    if row["status"] == "lost":  # nobody saw the end: the event's time is when it was noticed
+        row["ended_ns"] = row["ended_at"] = None
+        return
+    row["ended_ns"], row["ended_at"] = at, instant(at)
+    if row["started_ns"] is None and row["duration_ms"] is not None:
+        _start(row, at - int(row["duration_ms"] * 1e6))
+
+
+def _fold_attempt(row: Row, record: EventRecord) -> None:
+    delay = _number(record["data"].get("delay_ms")) or 0.0
+    row["failed_attempts"] += 1
+    row["attempt_ns"] = record["occurred_at"] + int(delay * 1e6)
+
+
+_FOLDS: Final = {
+    "llm:request": _fold_request,
+    "llm:request:debug": _fold_request_debug,
+    "llm:response": _fold_response,
+    "llm:response:debug": _fold_response_debug,
+    "provider:retry": _fold_attempt,
+    "provider:attempt": _fold_attempt,
+}
+
+
+def read_attempt(row: Row, record: EventRecord, position: int) -> Row:
+    """A row of hub_attempts, keys as ATTEMPT_COLUMNS, from an event that was not folded into the call's *row* yet.
+    Its cost is as reported, see `price_attempt`."""
+    get, happened = record["data"].get, record["occurred_at"]
+    duration = _number(get("duration_ms"))
+    started = row["attempt_ns"] if duration is None else happened - int(duration * 1e6)
+    if duration is None and started is not None:
+        duration = max(happened - started, 0) / 1e6
+    count = _counter(get("usage"))
+    return {
+        "position": position,
+        "call_id": record["call_id"],
+        "attempt": _integer(get("attempt")) or row["failed_attempts"] + 1,
+        "started_ns": started,
+        "duration_ms": duration,
+        "provider": _text(get("provider")) or row["provider"],
+        "model": _text(get("model")) or row["request_model"],
+        "status_code": _integer(get("status_code")),
+        "error_type": _text(get("error_type")),
+        "delay_ms": _number(get("delay_ms")),
+        "input_tokens": _integer(count("input_tokens")),
+        "output_tokens": _integer(count("output_tokens")),
+        "cost_nanos": reported(get("reported_cost_usd")),
+    }
+
+
+def price_attempt(attempt: Row, book: PriceBook) -> None:
+    """Set the attempt's cost from its usage, unless it was reported."""
+    if needs_price(attempt):
+        cost = book.cost(attempt["provider"], attempt["model"], _usage(attempt), attempt["started_ns"] or 0)
+        attempt["cost_nanos"] = cost.nanos if cost else None
+
+
+def needs_price(attempt: Row) -> bool:
+    """Whether the cost of an attempt depends on its model's price."""
+    return attempt["cost_nanos"] is None and attempt["model"] is not None and attempt["input_tokens"] is not None
+
+
+def priced_models(row: Row) -> list[str]:
+    """The models whose price tells what the call cost, best first; none when its cost needs no price."""
+    if row["input_tokens"] is None and row["output_tokens"] is None:
+        return []
+    if row["cost_source"] is not None and row["price_version"] is None:
+        return []
+    return [model for model in dict.fromkeys((row["response_model"], row["request_model"])) if model]
+
+
+def price(row: Row, book: PriceBook) -> None:
+    """Set the row's cost from its usage, unless the response told it."""
+    models = priced_models(row)
+    if not models:
+        return
+    row["cost_nanos"] = row["cost_source"] = row["price_version"] = None
+    usage = _usage(row)
+    for model in models:
+        cost = book.cost(row["provider"], model, usage, row["started_ns"] or 0)
+        if cost is not None:
+            row["cost_nanos"], row["cost_source"], row["price_version"] = cost
+            return
+
+
+def _usage(row: Row) -> dict[str, int | None]:
+    return {key: row.get(key) for key in _COUNTS}
+
+
+_COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+def is_repeated(call: Mapping[str, Any], others: list[Mapping[str, Any]]) -> bool:
+    """Whether another layer of the same program recorded *call* too, and earlier: the earliest record counts.
+
+    Two records are of one call when the producer and the response's id agree, their times overlap, and they come from
+    different sources.
+    """
+    mine = (call["started_ns"] or 0, call["call_id"])
+    return any(
+        other["producer"] == call["producer"]
+        and other["source"] != call["source"]
+        and (other["started_ns"] or 0, other["call_id"]) < mine
+        and (other["ended_ns"] or 0) >= mine[0]
+        for other in others
+    )
+
+
+def bucket(milliseconds: float | None) -> float | None:
+    """The smallest 2^(k/4), k = 0..88, that is not below *milliseconds*; None when there is none."""
+    if milliseconds is None or milliseconds > _BUCKETS[-1]:
+        return None
+    if milliseconds <= 1:
+        return _BUCKETS[0]
+    place = math.ceil(4 * math.log2(milliseconds))
+    while place > 0 and _BUCKETS[place - 1] >= milliseconds:
+        place -= 1
+    while _BUCKETS[place] < milliseconds:
+        place += 1
+    return _BUCKETS[place]
+
+
+def instant(ns: int) -> str | None:
+    """*ns*, UTC Unix nanoseconds, as YYYY-MM-DDTHH:MM:SS.ffffffZ, truncated; None outside the years 1000 to 9999."""
+    second = _second_text(ns // 10**9)
+    return second and f"{second}.{ns % 10**9 // 1000:06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second_text(second: int) -> str | None:
+    try:
+        moment = time.gmtime(second)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%S", moment) if 1000 <= moment.tm_year <= 9999 else None
+
+
+def _text(value: object) -> str | None:
+    return value if type(value) is str else None
+
+
+def _integer(value: object) -> int | None:
+    return value if type(value) is int and _INT_MIN <= value <= _INT_MAX else None
+
+
+def _number(value: object) -> float | None:
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    return float(value) if type(value) is int and _INT_MIN <= value <= _INT_MAX else None
+
+
+def _flag(value: object) -> int | None:
+    return int(value) if type(value) is bool else None
+
+
+def _counter(usage: object) -> Callable[[str], object]:
+    return usage.get if isinstance(usage, dict) else _nothing
+
+
+def _nothing(_key: str) -> None:
+    return None

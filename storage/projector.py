@@ -1,0 +1,188 @@
+"""Writes the projections of a batch of events. Live appends and the rebuild both come through here.
+
+It works on whatever tables its connection finds under the projections' names: the rebuild gives it temporary ones.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hub.events import EventRecord
+from hub.messages import Part
+from hub.polite import Rest
+from hub.pricing import PriceBook
+from storage.bodies import Shape
+from storage.projections import (
+    ATTEMPT_COLUMNS,
+    CALL_COLUMNS,
+    CALL_TYPES,
+    Row,
+    fold,
+    is_repeated,
+    needs_price,
+    new_call,
+    price,
+    price_attempt,
+    priced_models,
+    read_attempt,
+)
+from storage.statements import Insert, Lookup
+
+PART_COLUMNS = ("content_id", "part", "role", "type", "name", "tool_call_id", "path", "bytes")
+_REMEMBERED_RESULTS = 20_000
+
+_INSERT_CALLS = Insert(
+    "hub_calls",
+    CALL_COLUMNS,
+    conflict="ON CONFLICT (call_id) DO UPDATE SET "
+    + ",".join(f"{column}=excluded.{column}" for column in CALL_COLUMNS[1:]),
+)
+_INSERT_PARTS = Insert("hub_parts", PART_COLUMNS, conflict="ON CONFLICT DO NOTHING")
+_INSERT_ATTEMPTS = Insert("hub_attempts", ATTEMPT_COLUMNS)
+_INSERT_TOOL_CALLS = Insert("hub_tool_calls", ("call_id", "position", "content_id", "part"))
+_INSERT_TOOL_RESULTS = Insert(
+    "hub_tool_results",
+    ("tool_call_id", "project", "session", "content_id", "part", "call_id"),
+    conflict="ON CONFLICT (tool_call_id, project, session, content_id, part)"
+    " DO UPDATE SET call_id = excluded.call_id WHERE excluded.call_id < call_id",
+)
+_LOAD_CALLS = Lookup(f"SELECT {','.join(CALL_COLUMNS)} FROM hub_calls WHERE call_id IN ({{}})")
+_SAME_RESPONSE = Lookup(
+    "SELECT response_id, call_id, producer, source, started_ns, ended_ns, counted FROM hub_calls"
+    " WHERE response_id IN ({})"
+)
+_SAME_RESPONSE_KEYS = ("response_id", "call_id", "producer", "source", "started_ns", "ended_ns", "counted")
+
+
+class Entry(NamedTuple):
+    """An event with its place in the log and what became of its messages."""
+
+    position: int
+    record: EventRecord
+    messages: Sequence[tuple[int, Shape]]
+    """Of each message the content's id and what it is made of."""
+
+
+ResultKey = tuple[str, str, str, int, int]
+
+
+class Projector:
+    """Folds entries and writes the rows, within a transaction of the caller's. One for each transaction."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, book: PriceBook, rest: Rest, *, first_results: dict[ResultKey, str]
+    ) -> None:
+        """*first_results* is kept by the caller from one committed transaction to the next."""
+        self._connection, self._book, self._rest = connection, book, rest
+        self._rows: dict[str, Row] = {}
+        self._attempts: list[Row] = []
+        self._tool_calls: list[Any] = []
+        self._results: dict[ResultKey, str] = {}
+        self._first_results = first_results
+
+    def load(self, call_ids: Iterable[str]) -> None:
+        """Fetch the rows of calls that the log has heard of before."""
+        for values in _LOAD_CALLS.run(self._connection, set(call_ids) - self._rows.keys(), self._rest):
+            self._rows[values[0]] = dict(zip(CALL_COLUMNS, values, strict=True))
+
+    def row(self, call_id: str) -> Row | None:
+        """A call's row as far as it was loaded or folded."""
+        return self._rows.get(call_id)
+
+    def fold(self, entry: Entry) -> list[int]:
+        """Take *entry* in. Returns: For each message the position of its first part within the call."""
+        record = entry.record
+        call_id, kind = record["call_id"], record["type"]
+        if call_id is None or kind not in CALL_TYPES:
+            return [0] * len(entry.messages)
+        row = self._rows.get(call_id)
+        if row is None:
+            row = self._rows[call_id] = new_call(record)
+        if kind.startswith("provider:"):
+            self._attempts.append(read_attempt(row, record, entry.position))
+        fold(row, record)
+        if not entry.messages:
+            return []
+        return self._count_parts(row, kind == "llm:response:debug", entry.messages)
+
+    def _count_parts(self, row: Row, output: bool, messages: Sequence[tuple[int, Shape]]) -> list[int]:
+        column = "output_parts" if output else "input_parts"
+        place, firsts = row[column], []
+        for content_id, shape in messages:
+            firsts.append(place)
+            for number, part in shape.tools:
+                if output and part.type == "tool_call":
+                    self._tool_calls += (row["call_id"], place + number, content_id, number)
+                elif not output and part.type == "tool_result" and part.tool_call_id is not None:
+                    self._note_result(row, content_id, number, part.tool_call_id)
+            place += shape.size
+        row[column] = place
+        return firsts
+
+    def _note_result(self, row: Row, content_id: int, part: int, tool_call_id: str) -> None:
+        key = (tool_call_id, row["project"], row["session_id"] or "", content_id, part)
+        known = self._results.get(key) or self._first_results.get(key)
+        if known is None or row["call_id"] < known:
+            self._results[key] = row["call_id"]
+
+    def priced_models(self) -> set[tuple[str | None, str]]:
+        """Providers and models whose prices `write` will look for."""
+        found = {(row["provider"], model) for row in self._rows.values() for model in priced_models(row)}
+        return found | {(one["provider"], one["model"]) for one in self._attempts if needs_price(one)}
+
+    def write(self) -> None:
+        """Write all rows that were folded."""
+        for row in self._rows.values():
+            price(row, self._book)
+        for attempt in self._attempts:
+            price_attempt(attempt, self._book)
+        self._settle_repeated()
+        connection, rest = self._connection, self._rest
+        _INSERT_CALLS.run(connection, [value for row in self._rows.values() for value in row.values()], rest)
+        _INSERT_ATTEMPTS.run(connection, [value for one in self._attempts for value in one.values()], rest)
+        _INSERT_TOOL_CALLS.run(connection, self._tool_calls, rest)
+        _INSERT_TOOL_RESULTS.run(connection, [v for k, call in self._results.items() for v in (*k, call)], rest)
+
+    def _settle_repeated(self) -> None:
+        """Decide which of several records of one call counts, among those in the store and those folded."""
+        touched = {row["response_id"] for row in self._rows.values() if row["response_id"] is not None}
+        if not touched:
+            return
+        groups: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for row in self._rows.values():
+            if row["response_id"] is not None:
+                groups.setdefault(row["response_id"], {})[row["call_id"]] = row
+        for values in _SAME_RESPONSE.run(self._connection, touched, self._rest):
+            groups[values[0]].setdefault(values[1], dict(zip(_SAME_RESPONSE_KEYS, values, strict=True)))
+        for group in groups.values():
+            if len(group) > 1:
+                self._settle_group(list(group.values()))
+
+    def _settle_group(self, group: list[Mapping[str, Any]]) -> None:
+        for call in group:
+            counted = 0 if is_repeated(call, group) else 1
+            if counted == call["counted"]:
+                continue
+            if (row := self._rows.get(call["call_id"])) is not None:
+                row["counted"] = counted
+            else:
+                self._connection.execute(
+                    "UPDATE hub_calls SET counted = ? WHERE call_id = ?", (counted, call["call_id"])
+                )
+
+    def committed(self) -> None:
+        """The transaction stands: remember what need not be written again."""
+        if len(self._first_results) + len(self._results) > _REMEMBERED_RESULTS:
+            self._first_results.clear()
+        self._first_results.update(self._results)
+
+
+def insert_parts(connection: sqlite3.Connection, found: Iterable[tuple[int, Sequence[Part]]], rest: Rest) -> None:
+    """Write the parts of new contents."""
+    values: list[Any] = []
+    for content_id, parts in found:
+        for number, part in enumerate(parts):
+            values += (content_id, number, *part[:6])
+    _INSERT_PARTS.run(connection, values, rest)

@@ -1,0 +1,126 @@
+"""Events read back from a SQLite store, with their content."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from hub.events import EventRecord
+from hub.polite import no_rest
+from hub.store import Content, ContentRef, Cursor, Erased, OpenCall, Page
+from storage.batch import EVENT_COLUMNS, event_record
+from storage.bodies import ids_in, put_together, unpack
+from storage.statements import Lookup
+
+COLUMNS = ",".join(EVENT_COLUMNS)
+_BODIES = Lookup("SELECT id, body, packed FROM hub_contents WHERE id IN ({})")
+_MISSING = object()
+
+
+def stream_page(connection: sqlite3.Connection, stream_id: str, after: int, limit: int) -> list[EventRecord]:
+    """At most *limit* events of a stream."""
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM hub_events WHERE stream_id = ? AND version > ? ORDER BY version LIMIT ?",
+        (stream_id, after, limit),
+    ).fetchall()
+    return [one.record for one in with_content(connection, rows)]
+
+
+def log_page(connection: sqlite3.Connection, after: Cursor | None, types: Collection[str] | None, limit: int) -> Page:
+    """See `EventStore.read_all`."""
+    start = place(after)
+    if types is None:
+        rows = connection.execute(
+            f"SELECT {COLUMNS} FROM hub_events WHERE position > ? ORDER BY position LIMIT ?", (start, limit)
+        ).fetchall()
+        end = rows[-1][0] if rows else start
+    else:
+        end = connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0]
+        marks = ",".join("?" * len(types))
+        rows = connection.execute(
+            f"SELECT {COLUMNS} FROM hub_events WHERE position > ? AND position <= ? AND type IN ({marks})"
+            " ORDER BY position LIMIT ?",
+            (start, end, *types, limit),
+        ).fetchall()
+        end = rows[-1][0] if len(rows) == limit else max(end, start)
+    events = tuple(one.record for one in with_content(connection, rows))
+    return Page(events, Cursor(str(end)) if end or after is not None else None)
+
+
+def place(cursor: Cursor | None) -> int:
+    """The position a cursor stands for.
+
+    Raises: ValueError: No store of ours gave it.
+    """
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdigit()):
+        raise ValueError(f"{cursor!r} is no cursor of this store")
+    return int(cursor)
+
+
+class Stored(NamedTuple):
+    """An event as it was read, with the pieces of its content."""
+
+    position: int
+    record: EventRecord
+    manifest: dict[str, Any] | None
+    bodies: Mapping[int, Any]
+    """Of all events that were read together."""
+
+
+def with_content(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> list[Stored]:
+    """Rows of hub_events, their content put together."""
+    read = [event_record(row) for row in rows]
+    wanted = {content_id for _, _, manifest in read if manifest for content_id in ids_in(manifest)}
+    bodies = load(connection, wanted)
+    for _, record, manifest in read:
+        if manifest is not None:
+            record["content"] = put_together(manifest, lambda wanted_id: bodies.get(wanted_id, _MISSING), _MISSING)
+    return [Stored(position, record, manifest, bodies) for position, record, manifest in read]
+
+
+def load(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, Any]:
+    """The contents that are still there, by id."""
+    return {row[0]: unpack(row[1], row[2]) for row in _BODIES.run(connection, ids, no_rest)}
+
+
+def contents(
+    connection: sqlite3.Connection, refs: Sequence[ContentRef], last: int
+) -> Mapping[ContentRef, Content | Erased]:
+    """See `EventStore.content`. *last*: the newest id that was ever given."""
+    ids = {ref: int(ref) if ref.isascii() and ref.isdigit() else 0 for ref in refs}
+    for ref, content_id in ids.items():
+        if not 0 < content_id <= last:
+            raise KeyError(ref)
+    found = load(connection, set(ids.values()))
+    return {ref: found.get(content_id, Erased()) for ref, content_id in ids.items()}
+
+
+def references(connection: sqlite3.Connection, stream_id: str, version: int) -> tuple[ContentRef, ...]:
+    """What an event's content is made of; nothing for an unknown event."""
+    row = connection.execute(
+        "SELECT content FROM hub_events WHERE stream_id = ? AND version = ?", (stream_id, version)
+    ).fetchone()
+    if row is None or row[0] is None:
+        return ()
+    return tuple(ContentRef(str(content_id)) for content_id in ids_in(orjson.loads(row[0])))
+
+
+def open_calls(connection: sqlite3.Connection, producer: str) -> list[OpenCall]:
+    """See `EventStore.open_calls`."""
+    rows = connection.execute(
+        f"SELECT {','.join('e.' + name for name in EVENT_COLUMNS)},"
+        " (SELECT max(version) FROM hub_events l WHERE l.stream_id = e.stream_id)"
+        " FROM hub_calls c JOIN hub_events e ON e.stream_id = c.call_id AND e.version = c.request_version"
+        " WHERE c.status = 'running' AND c.producer = ? AND e.type = 'llm:request' ORDER BY c.call_id",
+        (producer,),
+    ).fetchall()
+    requests = with_content(connection, [row[:-1] for row in rows])
+    return [
+        OpenCall(request.record["stream_id"], row[-1], request.record)
+        for row, request in zip(rows, requests, strict=True)
+    ]

@@ -1,0 +1,162 @@
+"""All projections made again from the events.
+
+They grow in temporary tables, which have the projections' own names: SQLite finds a temporary table first, so the code
+that writes them is the live one. A rebuild that is killed leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from hub.messages import parts
+from hub.polite import Rest
+from hub.pricing import PriceBook
+from storage.append import LIVE, read_counters, read_prices
+from storage.bodies import Shape, shape_of
+from storage.connection import connect, prepare, write_lock
+from storage.event_views import SCHEMA_EVENT, refill
+from storage.projector import Entry, Projector, ResultKey, insert_parts
+from storage.reading import COLUMNS, Stored, with_content
+
+TABLES = ("hub_calls", "hub_parts", "hub_attempts", "hub_tool_calls", "hub_tool_results")
+_NEEDED_INDEX = "ix_hub_calls_response_id"
+_PAGE = 500
+_REMEMBERED_SHAPES = 50_000
+
+
+class _Disturbed(Exception):
+    """Something was erased meanwhile: what was made so far may hold it."""
+
+
+def rebuild(path: Path, progress: Callable[[int, int], None], rest: Rest) -> int:
+    """See `SQLiteStore.rebuild`."""
+    while True:
+        with closing(connect(path)) as connection:
+            prepare(connection)
+            try:
+                return _Rebuild(connection, path, progress, rest).run()
+            except _Disturbed:
+                continue
+
+
+class _Rebuild:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, progress: Callable[[int, int], None], rest: Rest
+    ) -> None:
+        self._connection, self._path, self._progress, self._rest = connection, path, progress, rest
+        self._epoch, self._book = -1, PriceBook()
+        self._shapes: dict[int, Shape] = {}
+        self._first_results: dict[ResultKey, str] = {}
+        self._done = self._count = 0
+
+    def run(self) -> int:
+        connection = self._connection
+        erasures = read_counters(connection).get("erasures", 0)
+        self._make_tables()
+        while self._page(_PAGE) == _PAGE:
+            self._progress(self._count, self._total())
+        with write_lock(self._path):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if read_counters(connection).get("erasures", 0) != erasures:
+                    raise _Disturbed
+                while self._page(_PAGE):
+                    pass
+                self._swap()
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        self._progress(self._count, self._count)
+        return self._count
+
+    def _total(self) -> int:
+        return int(self._connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0])
+
+    def _make_tables(self) -> None:
+        connection = self._connection
+        connection.execute("PRAGMA temp_store = FILE")
+        marks = ",".join("?" * len(TABLES))
+        made = connection.execute(
+            f"SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name IN ({marks}) OR name = ?",
+            (*TABLES, _NEEDED_INDEX),
+        ).fetchall()
+        for (sql,) in made:
+            connection.execute(re.sub(r"^CREATE (TABLE|INDEX) ", r"CREATE \1 temp.", sql))
+        connection.execute("CREATE TABLE temp.rebuilt_manifests (position INTEGER PRIMARY KEY, content TEXT)")
+
+    def _page(self, limit: int) -> int:
+        """Returns: How many events the page had."""
+        connection = self._connection
+        rows = connection.execute(
+            f"SELECT {COLUMNS} FROM hub_events WHERE position > ? ORDER BY position LIMIT ?", (self._done, limit)
+        ).fetchall()
+        if not rows:
+            return 0
+        read = with_content(connection, rows)
+        self._read_prices()
+        projector = Projector(connection, self._book, self._rest, first_results=self._first_results)
+        projector.load(one.record["call_id"] for one in read if one.record["call_id"] is not None)
+        for one in read:
+            self._fold(projector, one)
+            self._rest()
+        projector.write()
+        projector.committed()
+        self._done, self._count = read[-1].position, self._count + len(read)
+        return len(read)
+
+    def _fold(self, projector: Projector, one: Stored) -> None:
+        listed = one.manifest.get("messages") if one.manifest else None
+        places = listed if isinstance(listed, list) else []
+        messages = [(content_id, self._shape(content_id, one)) for content_id, _ in places]
+        firsts = projector.fold(Entry(one.position, one.record, messages))
+        if one.manifest and firsts != [first for _, first in places]:
+            one.manifest["messages"] = [
+                [content_id, first] for (content_id, _), first in zip(places, firsts, strict=True)
+            ]
+            self._connection.execute(
+                "INSERT INTO rebuilt_manifests (position, content) VALUES (?, ?)",
+                (one.position, orjson.dumps(one.manifest).decode()),
+            )
+
+    def _shape(self, content_id: int, one: Stored) -> Shape:
+        shape = self._shapes.get(content_id)
+        if shape is None:
+            found = parts(one.bodies[content_id]) if content_id in one.bodies else []
+            insert_parts(self._connection, [(content_id, found)], self._rest)
+            if len(self._shapes) > _REMEMBERED_SHAPES:
+                self._shapes.clear()
+            shape = self._shapes[content_id] = shape_of(found)
+        return shape
+
+    def _read_prices(self) -> None:
+        epoch = read_counters(self._connection)["epoch"]
+        if epoch != self._epoch:
+            self._epoch, self._book = epoch, read_prices(self._connection)
+
+    def _swap(self) -> None:
+        connection = self._connection
+        for table in TABLES:
+            connection.execute(f"DELETE FROM main.{table}")
+            connection.execute(f"INSERT INTO main.{table} SELECT * FROM temp.{table}")
+        connection.execute(
+            "UPDATE main.hub_events SET content = r.content FROM temp.rebuilt_manifests r"
+            " WHERE r.position = main.hub_events.position"
+        )
+        rows: Sequence[Any] = connection.execute(
+            f"SELECT {COLUMNS} FROM hub_events WHERE type = ? ORDER BY position", (SCHEMA_EVENT,)
+        ).fetchall()
+        refill(connection, [one.record for one in with_content(connection, rows)])
+        connection.execute(
+            "INSERT INTO hub_checkpoints (name, cursor) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
+            (LIVE, str(self._done)),
+        )

@@ -1,0 +1,344 @@
+"""The tables, one definition for every engine.
+
+Loaded by migrations, checks and commands, never by the writer: SQLAlchemy takes 25 MB and a quarter of a second, too
+much for a program that only wants its calls recorded. tests/test_schema.py holds the writer's column lists, the newest
+migration and storage/schema.sql to what is said here.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
+)
+
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only under the name INTEGER
+
+events = Table(
+    "hub_events",
+    metadata,
+    Column("position", Serial, primary_key=True, autoincrement=False),
+    Column("event_id", Text, nullable=False),
+    Column("stream_id", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("call_id", Text),
+    Column("type", Text, nullable=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("occurred_ns", BigInteger, nullable=False),
+    Column("recorded_ns", BigInteger, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("environment", Text),
+    Column("service", Text, nullable=False),
+    Column("session_id", Text),
+    Column("user_id", Text),
+    Column("tags", Text),
+    Column("trace_id", Text),
+    Column("span_id", Text),
+    Column("parent_span_id", Text),
+    Column("trace_flags", Integer),
+    Column("tracestate", Text),
+    Column("parent_is_remote", SmallInteger),
+    Column("causation_id", Text),
+    Column("producer", Text, nullable=False),
+    Column("producer_seq", BigInteger, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("content", Text),
+    UniqueConstraint("stream_id", "version"),
+    Index(None, "call_id"),
+    Index(
+        "ix_hub_events_contributed",
+        "type",
+        "position",
+        sqlite_where=text("type NOT IN ('llm:request','llm:request:debug','llm:response','llm:response:debug')"),
+        postgresql_where=text("type NOT IN ('llm:request','llm:request:debug','llm:response','llm:response:debug')"),
+    ),
+)
+"""One row per event, only ever inserted; erasure alone rewrites (user, session, tags, content, contributed data).
+
+position: over the whole log, from 1, in the order of commits; (stream_id, version): the identity; tags, data: JSON;
+content: references into hub_contents, as JSON {"messages": [[id, position of its first part], ...], other key: id}.
+"""
+
+contents = Table(
+    "hub_contents",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=False),
+    Column("project", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("body", Text),
+    Column("packed", LargeBinary),
+    Column("bytes", Integer, nullable=False),
+    UniqueConstraint("hash"),
+)
+"""One row per distinct piece of content of a project. hash: BLAKE2b keyed with the project's key, so equal hashes mean
+one project; body: JSON, or packed: that JSON in zstd; bytes: of the JSON. Ids are never used again."""
+
+parts = Table(
+    "hub_parts",
+    metadata,
+    Column("content_id", BigInteger, nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("role", Text),
+    Column("type", Text, nullable=False),
+    Column("name", Text),
+    Column("tool_call_id", Text),
+    Column("path", Text),
+    Column("bytes", Integer),
+    PrimaryKeyConstraint("content_id", "part"),
+    sqlite_with_rowid=False,
+)
+"""The parts of each distinct message. path: where in hub_contents.body the part's text stands, so that it exists once
+and is erased with the body."""
+
+calls = Table(
+    "hub_calls",
+    metadata,
+    Column("call_id", Text, primary_key=True),
+    Column("project", Text, nullable=False),
+    Column("environment", Text),
+    Column("service", Text),
+    Column("producer", Text),
+    Column("session_id", Text),
+    Column("user_id", Text),
+    Column("trace_id", Text),
+    Column("span_id", Text),
+    Column("parent_span_id", Text),
+    Column("provider", Text),
+    Column("operation", Text),
+    Column("request_model", Text),
+    Column("response_model", Text),
+    Column("tier", Text),
+    Column("response_id", Text),
+    Column("server_address", Text),
+    Column("status", Text, nullable=False),
+    Column("status_code", BigInteger),
+    Column("error_type", Text),
+    Column("error_message", Text),
+    Column("finish_reason", Text),
+    Column("stream", SmallInteger),
+    Column("started_at", Text),
+    Column("started_ns", BigInteger),
+    Column("ended_at", Text),
+    Column("ended_ns", BigInteger),
+    Column("duration_ms", Double),
+    Column("duration_le", Double),
+    Column("ttft_ms", Double),
+    Column("ttft_le", Double),
+    Column("chunk_count", BigInteger),
+    Column("attempts", BigInteger),
+    Column("continuation_count", BigInteger),
+    Column("message_count", BigInteger),
+    Column("has_system", SmallInteger),
+    Column("tool_count", BigInteger),
+    Column("params", Text),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cache_read_tokens", BigInteger),
+    Column("cache_write_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("cost_nanos", BigInteger),
+    Column("cost_source", Text),
+    Column("price_version", Text),
+    Column("response_cached", SmallInteger),
+    Column("counted", SmallInteger, nullable=False),
+    Column("capture", Text),
+    Column("request_summary", Text),
+    Column("response_summary", Text),
+    Column("tags", Text),
+    Column("source", Text),
+    Column("replay_of", Text),
+    Column("replay_run", Text),
+    Column("request_version", Integer),
+    Column("response_version", Integer),
+    Column("failed_attempts", Integer, nullable=False),
+    Column("attempt_ns", BigInteger),
+    Column("input_parts", Integer, nullable=False),
+    Column("output_parts", Integer, nullable=False),
+    Index(None, "started_at"),
+    Index(None, "request_model", "started_at"),
+    Index(
+        None, "session_id", sqlite_where=text("session_id IS NOT NULL"), postgresql_where=text("session_id IS NOT NULL")
+    ),
+    Index(
+        None,
+        "response_id",
+        sqlite_where=text("response_id IS NOT NULL"),
+        postgresql_where=text("response_id IS NOT NULL"),
+    ),
+    Index(
+        "ix_hub_calls_open",
+        "producer",
+        sqlite_where=text("status = 'running'"),
+        postgresql_where=text("status = 'running'"),
+    ),
+)
+"""A projection: one row per call, folded from its events by storage/projections.py. Most columns are llm_calls' own.
+
+*_le: upper bound of the latency bucket, null above the last one; attempt_ns: when the attempt under way began;
+*_version: of the event the request or response was read from; *_parts: message parts so far."""
+
+attempts = Table(
+    "hub_attempts",
+    metadata,
+    Column("position", Serial, primary_key=True, autoincrement=False),
+    Column("call_id", Text, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("started_ns", BigInteger),
+    Column("duration_ms", Double),
+    Column("provider", Text),
+    Column("model", Text),
+    Column("status_code", BigInteger),
+    Column("error_type", Text),
+    Column("delay_ms", Double),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cost_nanos", BigInteger),
+    Index(None, "call_id"),
+)
+"""A projection: the attempts of calls that were not their last. position: of the event that told."""
+
+tool_calls = Table(
+    "hub_tool_calls",
+    metadata,
+    Column("call_id", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("content_id", BigInteger, nullable=False),
+    Column("part", Integer, nullable=False),
+    PrimaryKeyConstraint("call_id", "position"),
+    sqlite_with_rowid=False,
+)
+"""A projection: the tools a model asked for. position: among the call's output parts."""
+
+tool_results = Table(
+    "hub_tool_results",
+    metadata,
+    Column("tool_call_id", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("session", Text, nullable=False),
+    Column("content_id", BigInteger, nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("call_id", Text, nullable=False),
+    PrimaryKeyConstraint("tool_call_id", "project", "session", "content_id", "part"),
+    sqlite_with_rowid=False,
+)
+"""A projection: what tools answered. call_id: the first call whose request carries the answer; session: '' for none."""
+
+prices = Table(
+    "hub_prices",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("effective_ns", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("card", Text),
+    UniqueConstraint("provider", "model", "effective_ns"),
+)
+"""Rates as they were used; rows never change. provider: '' when the call named none; effective_ns: for calls begun from
+then on; card: see hub.pricing, null when the model was looked up and has no known price."""
+
+models = Table(
+    "hub_models",
+    metadata,
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("display_name", Text),
+    Column("context_window", BigInteger),
+    Column("max_output_tokens", BigInteger),
+    Column("input", Double),
+    Column("output", Double),
+    Column("cache_read", Double),
+    Column("cache_write", Double),
+    Column("cost_tier", Text),
+    Column("capabilities", Text),
+    Column("metadata", Text),
+    Column("seen_ns", BigInteger),
+    PrimaryKeyConstraint("provider", "model"),
+)
+"""Models that providers listed. Prices in nano-dollars a token; capabilities, metadata: JSON."""
+
+spans = Table(
+    "hub_spans",
+    metadata,
+    Column("trace_id", Text, nullable=False),
+    Column("span_id", Text, nullable=False),
+    Column("parent_span_id", Text),
+    Column("name", Text, nullable=False),
+    Column("kind", Text),
+    Column("service", Text),
+    Column("started_ns", BigInteger, nullable=False),
+    Column("duration_ms", Double),
+    Column("status", Text),
+    Column("attributes", Text),
+    PrimaryKeyConstraint("trace_id", "span_id"),
+)
+"""Spans received that are not LLM calls. attributes: JSON."""
+
+event_schemas = Table(
+    "hub_event_schemas",
+    metadata,
+    Column("type", Text, nullable=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("fields", Text, nullable=False),
+    Column("view", Text, nullable=False),
+    PrimaryKeyConstraint("type", "schema_version"),
+)
+"""A projection of hub:schema events: the fields of contributed event types, as JSON {name: type}, and their view."""
+
+keys = Table(
+    "hub_keys",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("key", LargeBinary, nullable=False),
+)
+"""The key of each project's content hashes and tombstones. Never shown or exported: it would let content be guessed."""
+
+tombstones = Table(
+    "hub_tombstones",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("project", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("before_ns", BigInteger, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    UniqueConstraint("project", "kind", "hash"),
+)
+"""What was erased and stays so. kind: call, session or user; hash: keyed, of the id; before_ns: calls begun before."""
+
+checkpoints = Table(
+    "hub_checkpoints",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cursor", Text, nullable=False),
+)
+"""How far each projection has come."""
+
+counters = Table(
+    "hub_counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""position, content: the last ones given. epoch: grows when keys, prices, tombstones or schemas were added or content
+was deleted, so that writers drop what they remember."""
+
+PROJECTIONS = (calls, parts, attempts, tool_calls, tool_results)
+"""Made from events alone: a rebuild replaces them."""

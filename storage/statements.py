@@ -1,0 +1,73 @@
+"""SQL in few, large statements.
+
+sqlite3 gives up the GIL at every step of a statement and may wait 5 ms to get it back beside a busy thread, so rows
+travel many to a statement. Statements come in a few fixed sizes, so that SQLite's compiled ones are used again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from hub.polite import Rest
+
+_SIZES = (64, 16, 4, 1)
+_LOOKUP = 64
+_NONE = (None,) * _LOOKUP
+
+
+class Insert:
+    """INSERT of rows given as one flat list of values."""
+
+    def __init__(self, table: str, columns: Sequence[str], *, conflict: str = "") -> None:
+        self.columns = tuple(columns)
+        row = f"({','.join('?' * len(self.columns))})"
+        self._sql = {
+            size: f"INSERT INTO {table} ({','.join(self.columns)}) VALUES {','.join([row] * size)} {conflict}"
+            for size in _SIZES
+        }
+
+    def run(self, connection: sqlite3.Connection, values: Sequence[Any], rest: Rest) -> None:
+        """Insert the rows of *values*."""
+        width, start = len(self.columns), 0
+        for size in _SIZES:
+            step, sql = size * width, self._sql[size]
+            while len(values) - start >= step:
+                connection.execute(sql, values[start : start + step])
+                start += step
+                rest()
+
+
+class Lookup:
+    """SELECT of rows by one column. *sql* has {} where the placeholders of IN go."""
+
+    def __init__(self, sql: str) -> None:
+        self._sql = sql.format(",".join("?" * _LOOKUP))
+
+    def run(self, connection: sqlite3.Connection, wanted: Collection[Any], rest: Rest) -> Iterator[Any]:
+        """The rows whose column is in *wanted*."""
+        values = list(wanted)
+        for start in range(0, len(values), _LOOKUP):
+            chunk = values[start : start + _LOOKUP]
+            yield from connection.execute(self._sql, (*chunk, *_NONE[len(chunk) :])).fetchall()
+            rest()
+
+
+class RangeLookup:
+    """The events of given streams within given versions: (stream_id, version, event_id)."""
+
+    _SQL = (
+        f"WITH wanted(stream, low, high) AS (VALUES {','.join(['(?,?,?)'] * _LOOKUP)})"
+        " SELECT e.stream_id, e.version, e.event_id FROM wanted CROSS JOIN hub_events e"
+        " ON e.stream_id = wanted.stream AND e.version BETWEEN wanted.low AND wanted.high"
+    )
+
+    def run(
+        self, connection: sqlite3.Connection, wanted: Sequence[tuple[str, int, int]], rest: Rest
+    ) -> Iterator[tuple[str, int, str]]:
+        for start in range(0, len(wanted), _LOOKUP):
+            chunk = wanted[start : start + _LOOKUP]
+            flat = [value for one in chunk for value in one]
+            yield from connection.execute(self._SQL, (*flat, *_NONE, *_NONE, *_NONE)[: _LOOKUP * 3]).fetchall()
+            rest()

@@ -1,0 +1,97 @@
+"""What was erased stays erased: events that arrive later are stripped before they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from hub.events import EventRecord
+from hub.store import Erasure
+from storage.bodies import keyed_hash
+
+_COLUMNS = {"call": "call_id", "session": "session_id", "user": "user_id"}
+
+
+class Tombstones:
+    """The erasures of one store: (project, kind, hash, before)."""
+
+    def __init__(self, rows: Iterable[tuple[str, str, bytes, int]], keys: Mapping[str, bytes]) -> None:
+        self._keys = keys
+        self._before: dict[str, dict[str, dict[bytes, int]]] = {}
+        for project, kind, digest, before_ns in rows:
+            self._before.setdefault(project, {}).setdefault(kind, {})[digest] = before_ns
+
+    def cover(self, record: EventRecord) -> bool:
+        """Whether what *record* is about was erased."""
+        kinds = self._before.get(record["project"])
+        if not kinds:
+            return False
+        key = self._keys[record["project"]]
+        for kind, hashes in kinds.items():
+            value = _value(record, kind)
+            if value is not None:
+                before = hashes.get(tombstone_hash(value, key, kind))
+                if before is not None and begun_ns(record) < before:
+                    return True
+        return False
+
+
+def _value(record: EventRecord, kind: str) -> str | None:
+    if kind == "call":
+        return record["call_id"]
+    return record["session_id"] if kind == "session" else record["user_id"]
+
+
+def tombstone_hash(value: str, key: bytes, kind: str) -> bytes:
+    """What a tombstone keeps of an id."""
+    return keyed_hash(value.encode(), key, kind.encode())
+
+
+def predicate(what: Erasure) -> tuple[str, str]:
+    """Kind and value of *what*.
+
+    Raises: ValueError: It names none of call, session and user, or several.
+    """
+    named = [
+        (kind, str(value))
+        for kind, value in (("call", what.call_id), ("session", what.session_id), ("user", what.user_id))
+        if value is not None
+    ]
+    if len(named) != 1:
+        raise ValueError("an erasure names exactly one of call_id, session_id and user_id")
+    return named[0]
+
+
+def column_of(kind: str) -> str:
+    """The column of hub_calls and hub_events that tombstones of *kind* speak of."""
+    return _COLUMNS[kind]
+
+
+def begun_ns(record: EventRecord) -> int:
+    """When the call that *record* is about began; of what is about no call, when it happened."""
+    call_id = record["call_id"]
+    begun = None if call_id is None else call_begun_ns(call_id)
+    return record["occurred_at"] if begun is None else begun
+
+
+def call_begun_ns(call_id: str) -> int | None:
+    """The time in a call's id, so that every event of a call has the same answer. None if it is no UUIDv7."""
+    if call_id[14:15] != "7":
+        return None
+    try:
+        return int(call_id[:8] + call_id[9:13], 16) * 10**6
+    except ValueError:
+        return None
+
+
+def has_erasable_data(event_type: str) -> bool:
+    """Whether erasure takes the whole payload: of contributed events, and of those that carry another event."""
+    return event_type == "hub:conflict" or not event_type.startswith(("llm:", "provider:", "hub:"))
+
+
+def stripped(record: EventRecord) -> EventRecord:
+    """*record* without what erasure takes."""
+    bare = record.copy()
+    bare["session_id"] = bare["user_id"] = bare["tags"] = bare["content"] = None
+    if has_erasable_data(record["type"]):
+        bare["data"] = {}
+    return bare
