@@ -53,7 +53,7 @@ class Memory:
     def _start(self) -> None:
         self._used = self.longest = 0
         self.changed: dict[str, tuple[str, Marks]] = {}
-        self.clean: set[Any] = {None, True, False}
+        self.clean: set[Any] = {None}  # not True and False, which Decimal(0) and 0j equal
 
     def recall(self, text: str) -> tuple[str, Marks | None] | None:
         """What is known of a *text* that is not in `clean`; asked for, it counts as recently used."""

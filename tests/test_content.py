@@ -196,6 +196,14 @@ def test_a_known_text_as_an_enum_or_subclass_is_still_encodable() -> None:
     assert orjson.dumps(plain) == b'[{"role":"user","content":"w"},{"role":"user","content":"w"}]'
 
 
+@pytest.mark.parametrize("value", [decimal.Decimal(0), decimal.Decimal(1), 0j, 1.0, 0])
+def test_a_number_that_equals_a_boolean_is_no_known_value(value: Any) -> None:
+    cleaner = Cleaner()
+    cleaner.clean({"a": True, "b": False})
+    plain, _ = cleaner.clean({"a": value})
+    assert orjson.loads(orjson.dumps(plain)) == {"a": value if isinstance(value, int | float) else str(value)}
+
+
 def test_a_value_that_is_also_a_key_like_name_opens_no_way_round() -> None:
     cleaner = Cleaner()
     cleaner.clean([{"word": "password"}, {"word": "hunter22"}])
