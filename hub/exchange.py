@@ -7,11 +7,11 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from hub.calls import AttemptFacts, Call, ResponseFacts, error_type_of
+from hub.calls import AttemptFacts, Call, ResponseFacts, Tokens, error_type_of
 from hub.extractors import response_facts
 from hub.extractors.wire import StreamReader, body_facts, inflater
 from hub.watch import let_go, max_body_bytes, trouble
@@ -315,3 +315,20 @@ SEEN = object()
 
 wire_call: ContextVar[Any] = ContextVar("hub_wire", default=None)
 """The WireCall whose method runs; SEEN inside of a recording transport; else None."""
+
+
+WireTokens = tuple[Tokens, "Token[Any]"]
+
+
+def enter(call: Call, mark: Any) -> WireTokens:
+    """Make *call* the current one and *mark* what transports find. Give the result to `leave`."""
+    return call.enter(), wire_call.set(mark)
+
+
+def leave(call: Call, tokens: WireTokens) -> None:
+    """Undo `enter`."""
+    try:
+        wire_call.reset(tokens[1])
+    except ValueError:  # driven on in another context than it began in
+        wire_call.set(None)
+    call.leave(tokens[0])

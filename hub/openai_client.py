@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from hub import recorder as recorders
-from hub.exchange import WireCall, wire_call
+from hub.exchange import WireCall, enter, leave
 from hub.extractors.requests import asked
 from hub.extractors.wire import operation_of, provider_of
 from hub.views import subclass
-from hub.watch import HasRecorder, trouble
+from hub.watch import HasRecorder, async_sync, sync, trouble
 
 
 def traced_client(target: Any, *, provider: str | None = None, hub: HasRecorder | None = None) -> Any:
@@ -109,19 +109,17 @@ class _TracedSync(_Traced):
         wire = self._hub_begin(options, kwargs.get("stream"))
         if wire is None:
             return send(cast_to, options, *args, **kwargs)
-        tokens, outer = wire.call.enter(), wire_call.set(wire)
+        tokens = enter(wire.call, wire)
         try:
             result = send(cast_to, options, *args, **kwargs)
         except BaseException as error:
-            wire_call.reset(outer)
-            wire.call.leave(tokens)
+            leave(wire.call, tokens)
             wire.failed(error)
             raise
-        wire_call.reset(outer)
-        wire.call.leave(tokens)
+        leave(wire.call, tokens)
         wire.returned(result)
-        if wire.call.recorder.durable and not wire.call.open:
-            wire.call.recorder.sync()
+        if not wire.call.open:
+            sync(wire.call.recorder)
         return result
 
 
@@ -131,17 +129,15 @@ class _TracedAsync(_Traced):
         wire = self._hub_begin(options, kwargs.get("stream"))
         if wire is None:
             return await send(cast_to, options, *args, **kwargs)
-        tokens, outer = wire.call.enter(), wire_call.set(wire)
+        tokens = enter(wire.call, wire)
         try:
             result = await send(cast_to, options, *args, **kwargs)
         except BaseException as error:
-            wire_call.reset(outer)
-            wire.call.leave(tokens)
+            leave(wire.call, tokens)
             wire.failed(error)
             raise
-        wire_call.reset(outer)
-        wire.call.leave(tokens)
+        leave(wire.call, tokens)
         wire.returned(result)
-        if wire.call.recorder.durable and not wire.call.open:
-            await wire.call.recorder.async_sync()
+        if not wire.call.open:
+            await async_sync(wire.call.recorder)
         return result

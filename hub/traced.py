@@ -8,25 +8,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import types
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeVar, overload
 
 from hub.errors import NotTraceable
 from hub.extractors import Extractor
-from hub.extractors.streams import FOLD, Chunks
 from hub.openai_client import traced_client
 from hub.views import subclass, view
-from hub.watch import (
-    MAX_EXTRACTED_CHUNKS,
-    HasRecorder,
-    Unrecorded,
-    Watch,
-    broken_off,
-    fold,
-    max_body_bytes,
-    synced,
-)
+from hub.watch import HasRecorder, Watch, async_sync, before_it_leaves, surroundings, sync
 
 T = TypeVar("T")
 Function = Callable[..., Any]
@@ -81,14 +72,14 @@ def traced(
     if methods is None and (client := traced_client(target, provider=provider, hub=hub)) is not None:
         return client
 
-    def watch(function: Function) -> Watch:
+    nothing_new = provider is None and model is None and extract is None and hub is None
+
+    def watch(function: Function) -> Watch | None:
+        if nothing_new and _is_done(function):
+            return None
         return Watch(function, provider=provider, model=model, extract=extract, hub=hub)
 
-    if methods is not None:
-        return _with_methods(target, methods, watch)
-    if _is_done(target) and provider is None and model is None and extract is None and hub is None:
-        return target
-    return _wrap(target, watch)
+    return _wrap(target, watch) if methods is None else _with_methods(target, methods, watch)
 
 
 def _is_done(function: Any) -> bool:
@@ -97,7 +88,7 @@ def _is_done(function: Any) -> bool:
     return mark is not None and mark is function
 
 
-def _wrap(target: Any, watch: Callable[[Function], Watch]) -> Any:
+def _wrap(target: Any, watch: Callable[[Function], Watch | None]) -> Any:
     """*target* wrapped, as the kind of thing it is."""
     if isinstance(target, staticmethod | classmethod):
         return type(target)(_wrap(target.__func__, watch))
@@ -116,7 +107,7 @@ def _has_python_call(cls: type) -> bool:
     return isinstance(inspect.getattr_static(cls, "__call__", None), types.FunctionType)
 
 
-def _with_methods(target: Any, methods: Sequence[str], watch: Callable[[Function], Watch]) -> Any:
+def _with_methods(target: Any, methods: Sequence[str], watch: Callable[[Function], Watch | None]) -> Any:
     """A class, changed in place, or a view of an instance, whose *methods* are wrapped."""
     cls = target if inspect.isclass(target) else type(target)
     found = {name: inspect.getattr_static(cls, name, None) for name in methods}
@@ -143,7 +134,9 @@ def _not_traceable(target: Any) -> NotTraceable:
     )
 
 
-def _wrap_function(function: Function, watch: Watch) -> Function:
+def _wrap_function(function: Function, watch: Watch | None) -> Function:
+    if watch is None:
+        return function
     if inspect.isasyncgenfunction(function):
         wrapper = _async_generator(function, watch)
     elif inspect.iscoroutinefunction(function):
@@ -153,6 +146,9 @@ def _wrap_function(function: Function, watch: Watch) -> Function:
     else:
         wrapper = _plain(function, watch)
     functools.update_wrapper(wrapper, function)
+    if isinstance(function, functools._lru_cache_wrapper):
+        for name in ("cache_info", "cache_clear", "cache_parameters"):
+            setattr(wrapper, name, getattr(function, name))
     wrapper.__hub_traced__ = wrapper  # type: ignore[attr-defined]
     return wrapper
 
@@ -164,7 +160,7 @@ def _plain(function: Function, watch: Watch) -> Function:
             return function(*args, **kwargs)
         durable = call.recorder.durable
         if durable:
-            call.recorder.sync()
+            sync(call.recorder)
         tokens = call.enter()
         try:
             result = function(*args, **kwargs)
@@ -175,7 +171,7 @@ def _plain(function: Function, watch: Watch) -> Function:
         call.leave(tokens)
         watch.returned(call, args, kwargs, result)
         if durable:
-            call.recorder.sync()
+            sync(call.recorder)
         return result
 
     return wrapper
@@ -188,7 +184,7 @@ def _coroutine(function: Function, watch: Watch) -> Function:
             return await function(*args, **kwargs)
         durable = call.recorder.durable
         if durable:
-            await synced(call)
+            await before_it_leaves(call)
         tokens = call.enter()
         try:
             result = await function(*args, **kwargs)
@@ -199,7 +195,7 @@ def _coroutine(function: Function, watch: Watch) -> Function:
         call.leave(tokens)
         watch.returned(call, args, kwargs, result)
         if durable:
-            await call.recorder.async_sync()
+            await async_sync(call.recorder)
         return result
 
     return wrapper
@@ -211,39 +207,35 @@ def _generator(function: Function, watch: Watch) -> Function:
         call = watch.begin(args, kwargs, True)
         if call is None:
             return (yield from inner)
-        if call.recorder.durable:
-            call.recorder.sync()
-        chunks = Chunks(max_body_bytes(call))
-        waiting, enter, leave, send = chunks.waiting, call.enter, call.leave, inner.send
-        yielded: list[Any] | None = None if watch.extract is None else []
-        sent: Any = None
+        sync(call.recorder)
+        stream = watch.stream(call, args, kwargs)
+        waiting, limit, send = stream.chunks.waiting, 1, inner.send
+        set_call, reset_call, set_trace, reset_trace, trace = surroundings(call)
         thrown: list[BaseException] = []
+        sent: Any = None
         while True:
-            tokens = enter()
+            ours, theirs = set_call(call), set_trace(trace)
             try:
                 chunk = inner.throw(thrown.pop()) if thrown else send(sent)
-            except StopIteration as stop:
-                leave(tokens)
-                sent = stop.value
-                break
             except BaseException as error:
-                leave(tokens)
-                broken_off(call, chunks, error)
-                raise
-            leave(tokens)
-            call.chunk_count = count = call.chunk_count + 1
-            if count == 1:
-                call.first_chunk()
+                reset_trace(theirs)
+                reset_call(ours)
+                if not isinstance(error, StopIteration):
+                    stream.broken_off(error)
+                    raise
+                sent = error.value
+                break
+            reset_trace(theirs)
+            reset_call(ours)
             waiting.append(chunk)
-            if count % FOLD == 0:
-                fold(chunks)
-            if yielded is not None and count <= MAX_EXTRACTED_CHUNKS:
-                yielded.append(chunk)
+            if len(waiting) >= limit:
+                limit = stream.fold()
             try:
                 sent = yield chunk
             except BaseException as error:  # handed on outside this block, so that it becomes nobody's context
                 thrown.append(error)
-        watch.exhausted(call, args, kwargs, chunks, yielded or ())
+                stream.left = isinstance(error, GeneratorExit)
+        stream.exhausted()
         return sent
 
     return wrapper
@@ -252,39 +244,53 @@ def _generator(function: Function, watch: Watch) -> Function:
 def _async_generator(function: Function, watch: Watch) -> Function:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         inner = function(*args, **kwargs)
-        begun = watch.begin(args, kwargs, True)
-        if begun is not None and begun.recorder.durable:
-            await synced(begun)
-        call = begun or Unrecorded()
-        chunks = Chunks(max_body_bytes(call))
-        waiting, enter, leave, send = chunks.waiting, call.enter, call.leave, inner.asend
-        yielded: list[Any] | None = None if watch.extract is None else []
-        sent: Any = None
+        call = watch.begin(args, kwargs, True)
+        if call is not None:
+            await before_it_leaves(call)
+        stream = watch.stream(call, args, kwargs)
+        waiting, limit, send = stream.chunks.waiting, 1, inner.asend
+        set_call, reset_call, set_trace, reset_trace, trace = surroundings(call)
         thrown: list[BaseException] = []
+        step = _own(inner)
         while True:
-            tokens = enter()
+            ours, theirs = set_call(call), set_trace(trace)
             try:
-                chunk = await (inner.athrow(thrown.pop()) if thrown else send(sent))
-            except StopAsyncIteration:
-                leave(tokens)
-                break
+                chunk = await step
             except BaseException as error:
-                leave(tokens)
-                broken_off(call, chunks, error)
-                raise
-            leave(tokens)
-            call.chunk_count = count = call.chunk_count + 1
-            if count == 1:
-                call.first_chunk()
+                reset_trace(theirs)
+                reset_call(ours)
+                if not isinstance(error, StopAsyncIteration):
+                    stream.broken_off(error)
+                    raise
+                break
+            reset_trace(theirs)
+            reset_call(ours)
             waiting.append(chunk)
-            if count % FOLD == 0:
-                fold(chunks)
-            if yielded is not None and count <= MAX_EXTRACTED_CHUNKS:
-                yielded.append(chunk)
+            if len(waiting) >= limit:
+                limit = stream.fold()
+            sent = None
             try:
                 sent = yield chunk
             except BaseException as error:  # handed on outside this block, so that it becomes nobody's context
                 thrown.append(error)
-        watch.exhausted(call, args, kwargs, chunks, yielded or ())
+                stream.left = isinstance(error, GeneratorExit)
+            step = inner.athrow(thrown.pop()) if thrown else send(sent)
+        stream.exhausted()
 
     return wrapper
+
+
+def _own(inner: AsyncGenerator[Any, Any]) -> Awaitable[Any]:
+    """The first step of *inner*, which the event loop is not to know of: it would close it, at its end or when it is
+    collected, beside the wrapper that does so."""
+    hooks = sys.get_asyncgen_hooks()
+    if hooks.finalizer is None:
+        return inner.asend(None)
+    sys.set_asyncgen_hooks(None, _leave_to_the_wrapper)
+    try:
+        return inner.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _leave_to_the_wrapper(agen: AsyncGenerator[Any, Any]) -> None: ...

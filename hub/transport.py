@@ -16,11 +16,11 @@ import orjson
 
 from hub import recorder as recorders
 from hub.calls import Call
-from hub.exchange import SEEN, Reception, WireCall, wire_call
+from hub.exchange import SEEN, Reception, WireCall, enter, leave, wire_call
 from hub.extractors.requests import asked
 from hub.extractors.wire import operation_of, provider_of
 from hub.views import subclass
-from hub.watch import HasRecorder, trouble
+from hub.watch import HasRecorder, async_sync, sync, trouble
 
 if TYPE_CHECKING:
     import httpx
@@ -47,17 +47,15 @@ class RecordingTransport(_Base):
         exchange = _begin(request, self._hub)
         if exchange is None:
             return self._inner.handle_request(request)
-        recorder = exchange.call.recorder
-        if recorder.durable:
-            recorder.sync()
-        tokens, seen = exchange.call.enter(), wire_call.set(SEEN)
+        tokens = enter(exchange.call, SEEN)
         try:
+            sync(exchange.call.recorder)
             response = self._inner.handle_request(request)
         except BaseException as error:
-            _leave(exchange.call, tokens, seen)
+            leave(exchange.call, tokens)
             exchange.broke(error)
             raise
-        _leave(exchange.call, tokens, seen)
+        leave(exchange.call, tokens)
         _tap(exchange, response, _SyncTee, "SyncByteStream")
         return response
 
@@ -65,17 +63,15 @@ class RecordingTransport(_Base):
         exchange = _begin(request, self._hub)
         if exchange is None:
             return await self._inner.handle_async_request(request)
-        recorder = exchange.call.recorder
-        if recorder.durable:
-            await recorder.async_sync()
-        tokens, seen = exchange.call.enter(), wire_call.set(SEEN)
+        tokens = enter(exchange.call, SEEN)
         try:
+            await async_sync(exchange.call.recorder)
             response = await self._inner.handle_async_request(request)
         except BaseException as error:
-            _leave(exchange.call, tokens, seen)
+            leave(exchange.call, tokens)
             exchange.broke(error)
             raise
-        _leave(exchange.call, tokens, seen)
+        leave(exchange.call, tokens)
         _tap(exchange, response, _AsyncTee, "AsyncByteStream")
         return response
 
@@ -98,11 +94,6 @@ class RecordingTransport(_Base):
 
     async def __aexit__(self, *problem: Any) -> None:
         await self._inner.__aexit__(*problem)
-
-
-def _leave(call: Call, tokens: Any, seen: Any) -> None:
-    wire_call.reset(seen)
-    call.leave(tokens)
 
 
 class LoneExchange(WireCall):
@@ -231,9 +222,8 @@ class _SyncTee(_Tee):
             exchange.broken(reception, error)
             raise
         exchange.exhausted(reception)
-        recorder = exchange.call.recorder
-        if recorder.durable and not reception.streaming:
-            recorder.sync()
+        if not reception.streaming:
+            sync(exchange.call.recorder)
 
     def close(self) -> None:
         self._exchange.closed(self._reception)
@@ -254,9 +244,8 @@ class _AsyncTee(_Tee):
             exchange.broken(reception, error)
             raise
         exchange.exhausted(reception)
-        recorder = exchange.call.recorder
-        if recorder.durable and not reception.streaming:
-            await recorder.async_sync()
+        if not reception.streaming:
+            await async_sync(exchange.call.recorder)
 
     async def aclose(self) -> None:
         self._exchange.closed(self._reception)

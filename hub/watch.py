@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Protocol
 
+from opentelemetry import context as otel
+
 from hub import recorder as recorders
-from hub.calls import Call, ResponseFacts
+from hub.calls import Call, ResponseFacts, current_call
 from hub.extractors import Extractor, response_facts
 from hub.extractors.requests import Arguments
-from hub.extractors.streams import Chunks
+from hub.extractors.streams import FOLD, Chunks
 from hub.recorder import Recorder
 
 MAX_EXTRACTED_CHUNKS = 65_536
@@ -75,73 +78,118 @@ class Watch:
             trouble(call.recorder, "reading a result", error)
         call.end(facts)
 
-    def exhausted(
-        self,
-        call: Call | Unrecorded,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        chunks: Chunks,
-        yielded: Sequence[Any],
-    ) -> None:
-        """A generator's call ended well."""
-        facts = stream_facts(call, chunks)
+    def stream(self, call: Call | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StreamWatch:
+        """Follows the call of a generator; None: one that is not recorded."""
+        return StreamWatch(self, call, args, kwargs)
+
+
+class StreamWatch:
+    """Tells the recorder of one generator's chunks. Its driver appends them to `chunks.waiting`."""
+
+    __slots__ = ("_args", "_call", "_kwargs", "_watch", "chunks", "left")
+
+    def __init__(self, watch: Watch, call: Call | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        recording = call is not None and call.recording
+        self._watch, self._args, self._kwargs = watch, args, kwargs
+        self._call = call
+        keep = MAX_EXTRACTED_CHUNKS if recording and watch.extract is not None else 0
+        self.chunks = Chunks(max_body_bytes(call) if call is not None and recording else 0, keep)
+        self.left = False
+        """Its consumer let the stream go."""
+
+    def fold(self) -> int:
+        """Take note of the first chunk, and put together what waits. Returns how many may wait from now on."""
+        if self._call is not None:
+            self._call.first_chunk()
+        if len(self.chunks.waiting) > 1:
+            try:
+                self.chunks.fold()
+            except Exception as error:
+                self.chunks.waiting.clear()
+                trouble(None, "putting a stream together", error)
+        return FOLD
+
+    def exhausted(self) -> None:
+        """The stream came to its end."""
+        call, watch = self._call, self._watch
+        if call is None:
+            return
+        if self.left:
+            self.broken_off(GeneratorExit())
+            return
+        facts = self._facts(call)
         try:
-            if self.extract is not None and call.recording:
-                facts.update(self.extract(self.arguments.by_name(args, kwargs), yielded))
+            if watch.extract is not None and call.recording:
+                facts.update(watch.extract(watch.arguments.by_name(self._args, self._kwargs), self.chunks.kept))
         except Exception as error:
-            trouble(None, "reading a stream", error)
+            trouble(call.recorder, "reading a stream", error)
         call.end(facts)
 
+    def broken_off(self, error: BaseException) -> None:
+        """The stream ended with *error*, GeneratorExit when its consumer let it go."""
+        call = self._call
+        if call is None:
+            return
+        facts = self._facts(call)
+        if isinstance(error, GeneratorExit):
+            let_go(call, facts)
+        else:
+            call.end(facts, error=error)
 
-class Unrecorded:
-    """Stands for the call of a stream that is not recorded."""
-
-    recording = False
-    chunk_count = 0
-
-    def enter(self) -> Any: ...
-
-    def leave(self, tokens: Any) -> None: ...
-
-    def first_chunk(self) -> None: ...
-
-    def end(self, response: ResponseFacts | None = None, *, error: BaseException | None = None) -> None: ...
+    def _facts(self, call: Call) -> ResponseFacts:
+        call.chunk_count = self.chunks.count
+        try:
+            return self.chunks.facts() if call.recording else {}
+        except Exception as error:
+            trouble(call.recorder, "putting a stream together", error)
+            return {}
 
 
-async def synced(call: Call) -> None:
-    """Wait for the disk before the request leaves; whoever cancels that has cancelled the call."""
+Surroundings = tuple[
+    Callable[[Any], Any], Callable[[Any], None], Callable[[Any], Any], Callable[[Any], None], otel.Context | None
+]
+
+_nothing: ContextVar[Any] = ContextVar("hub_nothing", default=None)
+
+
+def surroundings(call: Call | None) -> Surroundings:
+    """What `Call.enter` and `Call.leave` do, in pieces for a loop that does them for each chunk: how to set and reset
+    the current call, how to set and reset the trace's context, and that context."""
+    context = None if call is None else call.root.otel_context
+    set_call, reset_call = (_nothing.set, _nothing.reset) if call is None else (current_call.set, current_call.reset)
+    if context is None:
+        return set_call, reset_call, _nothing.set, _nothing.reset, None
+    variable = getattr(getattr(otel, "_RUNTIME_CONTEXT", None), "_current_context", None)
+    if isinstance(variable, ContextVar):  # the two functions around it cost more than all else of a chunk
+        return set_call, reset_call, variable.set, variable.reset, context
+    return set_call, reset_call, otel.attach, otel.detach, context
+
+
+def sync(recorder: Recorder) -> None:
+    """Wait for the disk, in durable mode."""
+    if recorder.durable:
+        try:
+            recorder.sync()
+        except Exception as error:
+            trouble(recorder, "waiting for the disk", error)
+
+
+async def async_sync(recorder: Recorder) -> None:
+    """`sync` off the running loop."""
+    if recorder.durable:
+        try:
+            await recorder.async_sync()
+        except Exception as error:
+            trouble(recorder, "waiting for the disk", error)
+
+
+async def before_it_leaves(call: Call) -> None:
+    """`async_sync` for a call's request; whoever cancels it has cancelled the call."""
     try:
-        await call.recorder.async_sync()
+        await async_sync(call.recorder)
     except BaseException as error:
         call.end(error=error)
         raise
-
-
-def fold(chunks: Chunks) -> None:
-    """Put together what a stream said so far, so that its chunks can go."""
-    try:
-        chunks.fold()
-    except Exception as error:
-        chunks.waiting.clear()
-        trouble(None, "putting a stream together", error)
-
-
-def stream_facts(call: Call | Unrecorded, chunks: Chunks) -> ResponseFacts:
-    """What a stream said as far as it came."""
-    try:
-        return chunks.facts() if call.recording else {}
-    except Exception as error:
-        trouble(None, "putting a stream together", error)
-        return {}
-
-
-def broken_off(call: Call | Unrecorded, chunks: Chunks, error: BaseException) -> None:
-    """A stream ended with *error*, GeneratorExit when its consumer let it go."""
-    facts = stream_facts(call, chunks)
-    if isinstance(call, Call) and isinstance(error, GeneratorExit):
-        let_go(call, facts)
-    else:
-        call.end(facts, error=error)
 
 
 def let_go(call: Call, facts: ResponseFacts) -> None:
@@ -164,9 +212,9 @@ def _inside_the_hub(frame: FrameType | None) -> bool:
     return False
 
 
-def max_body_bytes(call: Call | Unrecorded) -> int:
+def max_body_bytes(call: Call) -> int:
     """How much of an answer is worth keeping: what a frame can hold."""
-    return call.recorder.log.max_frame_bytes if isinstance(call, Call) else 0
+    return call.recorder.log.max_frame_bytes
 
 
 def trouble(recorder: Recorder | None, where: str, error: BaseException) -> None:

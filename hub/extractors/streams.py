@@ -17,12 +17,15 @@ FOLD = 1024
 class Chunks:
     """Chunks of strings, of OpenAI's streams, or of a contract's StreamChunk; of others nothing is kept.
 
-    Whoever drives the stream appends to `waiting`, and calls `fold` once every `FOLD` chunks.
+    Whoever drives the stream appends to `waiting`, and calls `fold` when there are `FOLD` of them.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        """*max_bytes*: text beyond is left out."""
+    def __init__(self, max_bytes: int, keep: int = 0) -> None:
+        """*max_bytes*: text beyond is left out; *keep*: that many chunks stay in `kept` as they are."""
         self.waiting: list[Any] = []
+        self.kept: list[Any] = []
+        self._keep = keep
+        self._folded = 0
         self._room = max_bytes
         self._texts: list[str] = []
         self._assembler: OpenAIStream | None = None
@@ -31,6 +34,14 @@ class Chunks:
     def fold(self) -> None:
         """Put together what waits."""
         waiting, self.waiting[:] = list(self.waiting), ()
+        self._folded += len(waiting)
+        self.kept += waiting[: self._keep - len(self.kept)] if self._keep else ()
+        if waiting and type(waiting[0]) is str and type(waiting[-1]) is str:
+            try:
+                self._text("".join(waiting))
+                return
+            except TypeError:  # there are others between
+                pass
         for chunk in waiting:
             if isinstance(chunk, str):
                 self._text(chunk)
@@ -60,6 +71,11 @@ class Chunks:
                 self._last["finish_reasons"] = [reason]
             if (usage := get(chunk, "usage")) is not None:
                 self._last["usage"] = usage_of(usage)
+
+    @property
+    def count(self) -> int:
+        """How many chunks there were."""
+        return self._folded + len(self.waiting)
 
     def facts(self) -> ResponseFacts:
         """What the stream said as far as it came."""
