@@ -10,7 +10,6 @@ from typing import Protocol
 
 from hub.delivery import TRIES_BEFORE_SPLIT, Delivered, Splitter, backoff, is_outage, place_of
 from hub.events import Data, EventRecord
-from hub.polite import Rest, rest
 from hub.spool import STORE, Spool
 from hub.spool.cursor import Batch
 from hub.spool.durability import Gate
@@ -75,13 +74,14 @@ class Pipeline:
         emit_hub_event: For hub:dropped, hub:conflict and hub:degraded.
     """
 
-    def __init__(self, spool: Spool, sinks: Sequence[Sink], emit_hub_event: EmitOwn, rest: Rest = rest) -> None:
+    def __init__(self, spool: Spool, sinks: Sequence[Sink], emit_hub_event: EmitOwn) -> None:
         self._spool = spool
         self._emit = emit_hub_event
         self._reporting = threading.Lock()
-        self._workers = {sink.name: _SinkThread(spool, sink, emit_hub_event, rest) for sink in sinks}
-        if set(self._workers) != set(spool.cursors):
-            raise ValueError(f"the spool has cursors for {sorted(spool.cursors)}, not for {sorted(self._workers)}")
+        names = sorted(sink.name for sink in sinks)
+        if names != sorted(spool.cursors):
+            raise ValueError(f"the spool has cursors for {sorted(spool.cursors)}, not for {names}")
+        self._workers = {sink.name: _SinkThread(spool, sink, emit_hub_event) for sink in sinks}
         self._gate = Gate()
         self._keeper = threading.Thread(target=self._keep, name="hub-keeper", daemon=True)
         self._stopping = False
@@ -206,14 +206,13 @@ class Pipeline:
 class _SinkThread:
     """Writes batches to one sink, each until it is safe."""
 
-    def __init__(self, spool: Spool, sink: Sink, emit: EmitOwn, rest: Rest) -> None:
+    def __init__(self, spool: Spool, sink: Sink, emit: EmitOwn) -> None:
         self.name = sink.name
         self.gate = Gate()
         self.failures = 0
         """In a row."""
         self._sink = sink
         self._emit = emit
-        self._rest = rest
         self._cursor = spool.reader(sink.name)
         self._refusals = 0
         self._stopping = False

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hub.events import Constants
-from hub.log import Appended, Stream
+from hub.log import Appended, Pressure, Stream
 from hub.polite import Rest, rest
 from hub.spool import bounds as limits
 from hub.spool.bounds import Bounds
@@ -194,7 +194,7 @@ class Spool:
             segment = self._segment
             start = segment.end
             end = (start + size + _HEADER + 7) & ~7
-            if end > self._limit or _getpid() != self._pid:
+            if end > self._limit or not 0 < size <= self.max_frame_bytes or _getpid() != self._pid:
                 admitted = self._admit(size, count, priority)
                 if admitted is None:
                     return None
@@ -257,6 +257,7 @@ class Spool:
         fresh = segment.end == DATA
         start = segment.base + (segment.end if fits or fresh else segment.allocated + DATA)
         if not self._bounds.admits(start + needed - self._floor, priority):
+            self.pressure = Pressure.ESSENTIAL_ONLY
             self._drop(Reason.SPOOL_FULL, count)
             return None
         try:
