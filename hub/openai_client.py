@@ -6,7 +6,6 @@ that one method bounds the call; the bytes are the transport's, which sits in a 
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -30,11 +29,12 @@ def traced_client(target: Any, *, provider: str | None = None, hub: HasRecorder 
     if isinstance(target, _Traced):
         return target
     kind: Any = type(target)
-    client = copy.copy(target)
-    client.__class__ = _class(kind, "AsyncAPIClient" in bases)
-    for name in list(client.__dict__):
-        if isinstance(getattr(type(target), name, None), functools.cached_property):
-            del client.__dict__[name]  # resources made before know the client they were made by
+    client: Any = object.__new__(_class(kind, "AsyncAPIClient" in bases))
+    client.__dict__.update(
+        (name, value)
+        for name, value in target.__dict__.items()
+        if not isinstance(getattr(kind, name, None), functools.cached_property)  # a resource knows who made it
+    )
     client.__dict__.update(_hub=hub, _hub_provider=provider)
     return client
 
