@@ -45,7 +45,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_the_demo_shows_calls_costs_and_one_call_and_says_where_they_are(day: tuple[Path, str]) -> None:
     where, printed = day
     assert "the server counted the same" in printed
-    for command in ("$ hub calls -n 8 --db hub-demo.db", "$ hub sql --db hub-demo.db", "$ hub show "):
+    for command in ("$ hub calls -n 12 --db hub-demo.db", "$ hub sql --db hub-demo.db", "$ hub show "):
         assert command in printed
     assert str(where / "hub-demo.db") in printed
     assert "p95_ms" in printed

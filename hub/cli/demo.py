@@ -110,9 +110,9 @@ def _show(screen: Console, reader: Reader, option: str) -> None:
     from hub.cli.show import render
 
     now = datetime.now().astimezone()
-    newest = reader.calls(limit=8)
+    newest = reader.calls(limit=12)
     ids = reader.shortest_ids([call.id for call in newest])
-    _title(screen, f"hub calls -n 8{option}")
+    _title(screen, f"hub calls -n 12{option}")
     screen.print(table_of(newest, ids, now))
     _title(screen, f'hub sql{option} "\n{BY_MODEL}"')
     screen.print(_table(reader.sql(BY_MODEL)))

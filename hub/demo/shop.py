@@ -217,12 +217,12 @@ async def async_work(client: AsyncOpenAI) -> int:
 
 def a_day(base_url: str) -> int:
     """Everything the shop does in a day. Returns the number of calls."""
-    with OpenAI(base_url=base_url, api_key="sk-demo") as plain:
-        client = hub.traced(plain)
-        calls = support_chats(client, 13) + index_articles(client, 16) + translate(base_url, 20) + trouble(client)
 
     async def in_the_loop() -> int:
         async with AsyncOpenAI(base_url=base_url, api_key="sk-demo") as plain:
             return await async_work(hub.traced(plain))
 
-    return calls + asyncio.run(in_the_loop())
+    calls = asyncio.run(in_the_loop()) + translate(base_url, 20)
+    with OpenAI(base_url=base_url, api_key="sk-demo") as plain:
+        client = hub.traced(plain)
+        return calls + index_articles(client, 16) + support_chats(client, 13) + trouble(client)
