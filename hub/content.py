@@ -45,6 +45,9 @@ def preview(text: str, limit: int) -> str:
     return f"{shown[:limit]}… [{cut} more characters]" if cut else shown
 
 
+_MAX_INT = 2**63 - 1
+
+
 class Cleaner:
     """Turns any object into what orjson encodes, without secrets. One for each hub; may be called from everywhere.
 
@@ -85,6 +88,27 @@ class Cleaner:
         except Exception:
             plain = walk.marker(value)
         return plain, walk.marks()
+
+    def facts(self, data: dict[str, Any]) -> tuple[dict[str, Any], Marks | None]:
+        """`clean` for an event's data, at a third of the cost where it is as it should be: numbers and short texts, at
+        most one level down, under names of our own."""
+        for value in data.values():
+            kind = type(value)
+            if kind is dict or kind is list:
+                if not all(map(self._is_plain, value.values() if kind is dict else value)):
+                    return self.clean(data)
+            elif not self._is_plain(value):
+                return self.clean(data)
+        return data, None
+
+    def _is_plain(self, value: Any) -> bool:
+        kind = type(value)
+        if kind is str:
+            strings = self._strings
+            return value in strings.memory.clean or strings.look_up(value)[1] is None
+        if kind is int:
+            return -_MAX_INT <= value <= _MAX_INT  # type: ignore[no-any-return]
+        return value is None or kind is bool or (kind is float and value - value == 0.0)
 
     def text(self, text: str) -> tuple[str, Marks | None]:
         """`clean` for one string: an error message, a URL."""

@@ -17,7 +17,7 @@ import uuid_utils
 
 from hub.bus import EventBus
 from hub.calls import AttemptFacts, Call, RequestFacts, ResponseFacts, SilentCall, current_call, error_type_of
-from hub.content import Cleaner, truncate
+from hub.content import Cleaner, Marks, truncate
 from hub.errors import InvalidEvent
 from hub.events import Data, Event, EventRecord, FrameEvent, check_type, decode_frame, encode_frame, fields_of, payload
 from hub.facts import (
@@ -166,10 +166,10 @@ class Recorder:
         sampled = not self._sampling or int(envelope["trace_id"][16:], 16) < self._sample_below
         call = (Call if sampled else SilentCall)(self, facts)
         call.minted = minted
-        call.otel_context = minted.context
         if not sampled:
             self.unsampled += 1
             return call
+        call.otel_context = minted.context
         call.id = envelope["call_id"] = self.new_id()
         call.stream = Stream(call.id)
         call.envelope = envelope
@@ -232,7 +232,7 @@ class Recorder:
     def _write_request(self, call: Call) -> None:
         facts, root = call.facts, call.root
         content, marks = self._request_content(call)
-        data = self._clean_data(request_data(facts, self.capture))
+        data = self._clean_facts(request_data(facts, self.capture))
         data.update(marks)
         if call is not root and not tells_more(data, content, root.facts):
             return
@@ -326,7 +326,7 @@ class Recorder:
 
     def _write_response(self, call: Call) -> None:
         outcome = call.result()
-        data = self._clean_data(response_data(call, outcome))
+        data = self._clean_facts(response_data(call, outcome))
         response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
         events = [response]
         if self.capture != "none":
@@ -398,18 +398,15 @@ class Recorder:
     def _clean(self, value: Any) -> tuple[Any, Data]:
         """*value* as JSON data without secrets, and what that changed as keys for an event's data."""
         cleaned, marks = self.cleaner.clean(value)
-        if marks is None:
-            return cleaned, {}
-        noted: Data = {}
-        if marks.sanitised:
-            noted["sanitised"] = marks.sanitised
-        if marks.redacted:
-            noted["redacted"] = marks.redacted
-        return cleaned, noted
+        return cleaned, _noted(marks)
 
     def _clean_data(self, data: Data) -> Data:
         cleaned, marks = self._clean(data)
         return {**cleaned, **marks}
+
+    def _clean_facts(self, data: Data) -> Data:
+        cleaned, marks = self.cleaner.facts(data)
+        return cleaned if marks is None else {**cleaned, **_noted(marks)}
 
     def _error_text(self, error: str) -> str:
         return truncate(self._clean(error)[0], MAX_ERROR_TEXT)
@@ -452,6 +449,14 @@ class Recorder:
             except IndexError:
                 return
             note()
+
+
+def _noted(marks: Marks | None) -> Data:
+    """What cleaning changed, as keys for an event's data."""
+    if marks is None:
+        return {}
+    noted: Data = {"sanitised": marks.sanitised} if marks.sanitised else {}
+    return {**noted, "redacted": marks.redacted} if marks.redacted else noted
 
 
 _hub: Callable[[], Recorder | None] | None = None
