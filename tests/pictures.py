@@ -17,7 +17,7 @@ from hub.cli.calls import table_of
 from hub.reader import Reader, open_reader
 
 DOCS = Path(__file__).parents[1] / "docs"
-ROWS, WIDTH = 14, 118
+ROWS, WIDTH = 14, 112
 
 _FRAME = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="hub calls in a terminal">
@@ -40,7 +40,8 @@ def calls(reader: Reader) -> str:
     ids = reader.shortest_ids([call.id for call in newest])
     console.print(Text("$ hub calls", style="bold"))
     console.print(table_of(newest, ids, datetime.now().astimezone()))
-    return console.export_svg(code_format=_FRAME, unique_id="calls")
+    drawn = console.export_svg(code_format=_FRAME, unique_id="calls")
+    return re.sub(r"<text[^>]*>\n</text>", "", drawn)
 
 
 def words(svg: str) -> list[str]:

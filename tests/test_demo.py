@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import hub
+from tests import pictures
 from tests.otlp_receiver import OtlpReceiver
 
 HUB = Path(sys.executable).parent / "hub"
@@ -129,3 +130,10 @@ def test_a_store_that_is_not_the_hubs_is_refused_untouched(tmp_path: Path) -> No
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
     assert other.read_bytes() == b"this is no database at all" * 100
+
+
+def test_the_picture_in_the_readme_is_what_hub_calls_prints_today(day: tuple[Path, str]) -> None:
+    with hub.open(str(day[0] / "hub-demo.db")) as store:
+        drawn = pictures.calls(store)
+    kept = (pictures.DOCS / "calls.svg").read_text()
+    assert pictures.words(kept) == pictures.words(drawn), "hub calls looks otherwise by now: make pictures"

@@ -1,4 +1,4 @@
-"""Every example of README.md and docs/ works: ```python blocks run as one program, then ```console blocks as a shell.
+"""Every example of README.md and docs/ works: ```python and ```console blocks are run, in order.
 
 What a console block shows is compared, `...` standing for anything and runs of spaces for one. ```sh blocks need a
 network or Docker; they are not run. A block after `<!-- not run: reason -->` is left out too.
@@ -6,6 +6,7 @@ network or Docker; they are not run. A block after `<!-- not run: reason -->` is
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -41,20 +42,55 @@ def blocks(document: Path) -> list[Block]:
     ]
 
 
-def program(found: list[Block]) -> str:
-    """The python blocks as one program, each line at the number it has in the document."""
-    lines: list[str] = []
-    for block in found:
-        if block.kind == "python":
-            lines += [""] * (block.line - 1 - len(lines))
-            lines += block.text.splitlines()
-    return "\n".join(lines) + "\n"
+_PROGRAM = """
+import json, sys
+answers, sys.stdout = sys.stdout, sys.stderr
+names = {"__name__": "__main__"}
+for request in sys.stdin:
+    block = json.loads(request)
+    exec(compile("\\n" * (block["line"] - 1) + block["text"], block["file"], "exec"), names)
+    left = sys.modules["hub"].flush() if "hub" in sys.modules else 0
+    print(left, file=answers, flush=True)
+"""
+"""Runs python blocks as they come; a line after each says how many events are not in the store yet."""
+
+
+class Program:
+    """The document's python blocks, as one program that stays alive between them."""
+
+    def __init__(self, document: Path, cwd: Path, environment: dict[str, str]) -> None:
+        self.name, self.errors = document.name, cwd.parent / "errors.txt"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM],
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    def run(self, block: Block) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        request = json.dumps({"file": self.name, "line": block.line, "text": block.text})
+        print(request, file=self.process.stdin, flush=True)
+        assert self.process.stdout.readline() == "0\n", self.errors.read_text()
+
+    def end(self) -> None:
+        """End the program as its user would, by its end."""
+        try:
+            self.process.communicate(timeout=20)
+        finally:
+            self.process.kill()
+        assert self.process.returncode == 0, self.errors.read_text()
 
 
 def commands(block: Block) -> Iterator[tuple[str, str]]:
     """Each command of a console block, continued lines joined, with what is shown below it."""
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
-        command, _, shown = re.sub(r"\\\n\s*(?:> )?", "", part).partition("\n")
+        command, _, shown = re.sub(r"\\\n>?\s*", "", part).partition("\n")
         yield command, shown
 
 
@@ -81,29 +117,25 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_examples_of_a_document_run(document: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    found, work = blocks(document), tmp_path / "work"
-    script = tmp_path / document.with_suffix(".py").name
-    script.write_text(program(found))
-    done = subprocess.run(
-        [sys.executable, script], cwd=work, env=environment, capture_output=True, text=True, timeout=60, check=False
+    work = tmp_path / "work"
+    program = Program(document, work, environment)
+    try:
+        for block in blocks(document):
+            if block.kind == "python":
+                program.run(block)
+            elif block.kind == "console":
+                for command, shown in commands(block):
+                    run_command(command, shown, f"{document.name}:{block.line}: $ {command}\n", work, environment)
+    finally:
+        program.end()
+
+
+def run_command(command: str, shown: str, place: str, cwd: Path, environment: dict[str, str]) -> None:
+    ran = subprocess.run(
+        ["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 0, f"{document.name}: {done.stderr}"
-    for block in found:
-        if block.kind != "console":
-            continue
-        for command, shown in commands(block):
-            ran = subprocess.run(
-                ["bash", "-c", command],
-                cwd=work,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            place = f"{document.name}:{block.line}: $ {command}\n"
-            assert ran.returncode == 0, place + ran.stderr
-            assert matches(shown, ran.stdout), f"{place}{ran.stdout}\nis not what is shown:\n{shown}"
+    assert ran.returncode == 0, place + ran.stderr
+    assert matches(shown, ran.stdout), f"{place}{ran.stdout}\nis not what is shown:\n{shown}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -170,22 +170,23 @@ def translate(base_url: str, articles: int) -> int:
 
 def trouble(client: OpenAI) -> int:
     """What goes wrong on any ordinary day. The header asks the demo's server for it; nobody else would answer so."""
-    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Sum up the complaints of today."}]
 
-    def ask(wanted: str, **options: Any) -> Any:
+    def ask(question: str, wanted: str, **options: Any) -> Any:
+        messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": question}]
         extra = {"x-demo": wanted}
         return client.chat.completions.create(model="gpt-4o-mini", messages=messages, extra_headers=extra, **options)
 
     with hub.session("night-report", user_id="ops", tags={"feature": "reports"}):
-        ask("fail=429 times=2 retry_ms=40")
-        ask("fail=500 times=1 retry_ms=30")
+        ask("Sum up the complaints of today.", "fail=429 times=2 retry_ms=40")
+        ask("Which articles came back?", "fail=500 times=1 retry_ms=30")
         with suppress(InternalServerError):
-            ask("fail=500 retry_ms=10")
+            ask("What did the carrier lose?", "fail=500 retry_ms=10")
         with suppress(APIConnectionError, httpx.HTTPError):  # which of them depends on the version of the SDK
-            list(ask("cut=6", stream=True))
-        list(ask("end_early=4", stream=True))
-        list(ask("latency=0.02", stream=True))  # no stream_options: the wire carries no usage, so it stays unknown
-        with ask("delay=0.002", stream=True) as chunks:
+            list(ask("Who waits for an answer?", "cut=6", stream=True))
+        list(ask("What sold best?", "end_early=4", stream=True))
+        # no stream_options: the wire carries no usage, so it stays unknown
+        list(ask("What sold worst?", "latency=0.02", stream=True))
+        with ask("What shall we do about it?", "delay=0.002", stream=True) as chunks:
             next(iter(chunks))  # and no more: the reader has seen enough
     return 7
 
