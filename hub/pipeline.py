@@ -160,11 +160,11 @@ class Pipeline:
         while not self._stopping:
             self._gate.wait(KEEPER_POLL)
             self._guarded(self._run_notes)
-            self._guarded(self._spool.tend)
+            self._guarded(self._spool.housekeeping.tend)
             now = time.monotonic()
             if self._spool.durability == "crash_safe" and now - synced >= SYNC_EVERY:
                 synced = now
-                self._guarded(self._spool.sync_files)
+                self._guarded(self._spool.housekeeping.sync_files)
             if now - reported >= REPORT_EVERY:
                 reported = now
                 self._guarded(self._report)

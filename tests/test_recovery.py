@@ -16,7 +16,7 @@ import pytest
 from hub.errors import StoreUnavailable
 from hub.events import EventRecord, encode_frame
 from hub.log import Priority, Stream
-from hub.recovery import RecoveryReport, derived_id, recover
+from hub.recovery import Recovered, RecoveryReport, derived_id, recover
 from hub.spool import Spool
 from hub.spool.control import EMITTED, Control
 from hub.spool.segments import DATA
@@ -47,7 +47,7 @@ store.write = printing
 if drain == "drain":
     Pipeline(spool, [store, spans], Emitter(spool)).start()
 else:
-    spool.tend()
+    spool.housekeeping.tend()
 def emit():
     while True:
         stream = Stream(new_id())
@@ -278,7 +278,8 @@ def test_a_kill_between_the_frame_and_its_counter_loses_nothing(tmp_path: Path) 
 
 
 def test_living_spools_are_left_alone_also_while_others_are_made(tmp_path: Path) -> None:
-    done, taken = threading.Event(), []
+    done = threading.Event()
+    taken: list[Recovered] = []
 
     def keep_recovering() -> None:
         while not done.is_set():
@@ -489,7 +490,7 @@ def test_the_account_of_a_dead_spool_is_exact_after_every_step(tmp_path: Path) -
 
 def test_segments_without_events_are_no_trouble(tmp_path: Path) -> None:
     spool = left_behind(tmp_path)
-    spool.tend()
+    spool.housekeeping.tend()
     assert spool._segment.end == DATA
     spool.close()
     assert list(tmp_path.iterdir()) == []

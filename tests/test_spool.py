@@ -130,7 +130,7 @@ def test_the_spool_is_a_list_with_a_place_for_each_sink(
                 if put(spool, stream, number, size=size) is not None:
                     model += number
             elif step == "tend":
-                spool.tend()
+                spool.housekeeping.tend()
             else:
                 name = "store" if number % 2 else "other"
                 cursor = spool.reader(name)
@@ -163,7 +163,7 @@ def test_threads_get_contiguous_versions_and_exact_counts(root: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    spool.tend()
+    spool.housekeeping.tend()
     records = drain(spool)
     versions: dict[str, list[int]] = {}
     for record in records:
@@ -183,11 +183,11 @@ def test_passed_segments_are_deleted_and_the_folder_goes_when_all_is_done(root: 
     stream = Stream(new_id())
     for _ in range(30):
         put(spool, stream, size=10 * KB)
-        spool.tend()
+        spool.housekeeping.tend()
     assert spool.folder is not None
     assert len(list(spool.folder.glob("*.seg"))) > 4
     drain(spool)
-    spool.tend()
+    spool.housekeeping.tend()
     assert len(list(spool.folder.glob("*.seg"))) == 3  # the current one, two ready
     assert spool.counters().made_in_append <= 1  # before the first tend
     assert spool.close()
@@ -199,7 +199,7 @@ def test_at_most_two_segments_are_mapped(root: Path) -> None:
     stream = Stream(new_id())
     for _ in range(30):
         put(spool, stream, size=10 * KB)
-        spool.tend()
+        spool.housekeeping.tend()
     maps = Path("/proc/self/maps").read_text()
     assert sum(str(spool.folder) in line and line.rstrip().endswith(".seg") for line in maps.splitlines()) == 2
     spool.close()
@@ -228,7 +228,7 @@ def test_files_belong_to_the_user_alone(root: Path) -> None:
 def test_memory_mode_keeps_events_out_of_the_files(root: Path) -> None:
     spool = make_spool(root, durability="memory")
     put(spool, Stream(new_id()), size=100)
-    spool.tend()
+    spool.housekeeping.tend()
     assert spool.folder is not None
     assert sorted(path.name for path in spool.folder.iterdir()) == ["control", "lock"]
     assert len(drain(spool)) == 1
@@ -295,7 +295,7 @@ def test_the_files_of_a_full_spool_stay_within_the_bound(root: Path) -> None:
     for _ in range(2000):
         put(spool, Stream(new_id()), size=3000, priority=Priority.RESERVED)
         if spool.counters().emitted % 50 == 0:
-            spool.tend()
+            spool.housekeeping.tend()
     [status] = spools(root)
     assert 512 * KB < status.bytes <= 1024 * KB + 16 * KB
     spool.close()
@@ -321,7 +321,7 @@ def test_a_sink_far_behind_the_store_is_moved_forward_at_its_own_cost(root: Path
     for n in range(1, 300):
         put(spool, stream, size=1000, n=n)
         drain(spool)
-        spool.tend()
+        spool.housekeeping.tend()
     counted = spool.counters()
     assert_exact(counted)
     assert counted.sinks["store"].stored == 300
@@ -344,24 +344,23 @@ def test_a_sink_far_behind_the_store_is_moved_forward_at_its_own_cost(root: Path
 
 def test_a_full_disk_means_memory_mode_and_later_the_disk_again(root: Path) -> None:
     spool = make_spool(root, segment_bytes=64 * KB, max_bytes=64 * MEBIBYTE)
-    spool.tend()
+    spool.housekeeping.tend()
     stream = Stream(new_id())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (32 * KB, hard))
     try:
         for _ in range(400):
             assert put(spool, stream, size=3000) is not None
-            spool.tend()
+            spool.housekeeping.tend()
         assert spool.counters().memory_fallbacks == 1
         assert spool.trouble[0]["reason"] == "memory_mode"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    spool._disk_again = 0.0
-    spool.tend()
+    spool.housekeeping.try_disk()
     assert spool.trouble[-1] == {"reason": "disk_again"}
     for _ in range(100):
         assert put(spool, stream, size=3000) is not None
-        spool.tend()
+        spool.housekeeping.tend()
     assert [record["version"] for record in drain(spool)] == list(range(1, 501))
     assert_exact(spool.counters())
     assert spool.close()
@@ -383,13 +382,13 @@ def test_an_emit_from_a_signal_handler_in_the_middle_of_an_append_is_kept(root: 
     before = signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
     try:
-        until, appended = time.monotonic() + 1.0, 0
+        until, appended = time.monotonic() + 0.4, 0
         while time.monotonic() < until:
             put(spool, main)
             appended += 1
             if appended % 500 == 0:
                 drain(spool)
-                spool.tend()
+                spool.housekeeping.tend()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -414,7 +413,7 @@ def test_an_emit_from_a_finaliser_inside_the_lock_is_written_by_the_next_append(
             put(spool, inner)
 
     Cycle()
-    with spool._exclusive():
+    with spool.exclusive():
         gc.collect()
     assert inner.version == 0
     put(spool, Stream(new_id()))
@@ -427,7 +426,7 @@ def test_an_append_waits_a_tenth_of_a_second_for_the_lock_at_most(spool: Spool) 
     held, let_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with spool._exclusive():
+        with spool.exclusive():
             held.set()
             let_go.wait()
 
@@ -439,7 +438,7 @@ def test_an_append_waits_a_tenth_of_a_second_for_the_lock_at_most(spool: Spool) 
     assert 0.05 < time.monotonic() - started < 1.0
     let_go.set()
     thread.join()
-    spool.tend()
+    spool.housekeeping.tend()
     assert len(drain(spool)) == 1
 
 
@@ -449,7 +448,7 @@ def test_interrupts_at_any_moment_leave_the_spool_whole(root: Path) -> None:
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     interrupts = 0
     try:
-        until = time.monotonic() + 1.0
+        until = time.monotonic() + 0.3
         while time.monotonic() < until:
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.0003)
@@ -461,7 +460,12 @@ def test_interrupts_at_any_moment_leave_the_spool_whole(root: Path) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     free = threading.Event()
-    thread = threading.Thread(target=lambda: (spool.counters(), free.set()))
+
+    def count() -> None:
+        spool.counters()
+        free.set()
+
+    thread = threading.Thread(target=count)
     thread.start()
     thread.join(5)
     assert free.is_set()
@@ -478,7 +482,7 @@ def test_a_forked_child_lets_go_without_touching_the_parents_spool(root: Path) -
     spool = make_spool(root)
     stream = Stream(new_id())
     put(spool, stream)
-    spool.tend()
+    spool.housekeeping.tend()
     child = os.fork()
     if child == 0:
         code = 1
@@ -516,7 +520,12 @@ def test_waiters_return_when_their_events_are_on_the_disk(root: Path, monkeypatc
     synced: list[int] = []
     spool = make_spool(root, durability="durable")
     real = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (synced.append(fd), real(fd)))
+
+    def sync(fd: int) -> None:
+        synced.append(fd)
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
     put(spool, Stream(new_id()))
     assert spool.syncer.wait()
     assert synced
@@ -590,7 +599,9 @@ def test_coroutines_wait_for_the_disk_without_holding_up_their_loop(
         await spool.async_sync()
         return waiting.result(), turns
 
-    assert asyncio.run(run()) == (True, pytest.approx(20, abs=19))
+    on_disk, turns = asyncio.run(run())
+    assert on_disk
+    assert turns > 1
     spool.close()
 
 

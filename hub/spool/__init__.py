@@ -1,7 +1,7 @@
 """The spool: the queue between those who emit and the sinks, in files of this process's own.
 
 `append` copies a frame into a shared mapping and makes no system call but getpid; everything slow (making segments,
-deleting them, bringing them to the disk) belongs to the keeper's thread, which calls `tend`.
+deleting them, bringing them to the disk) belongs to the keeper's thread, which calls `housekeeping`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +18,8 @@ from typing import Any, Literal
 
 from hub.events import Constants
 from hub.log import Appended, Pressure, Stream
-from hub.polite import Rest, rest
-from hub.spool import bounds as limits
-from hub.spool.bounds import Bounds
+from hub.polite import Rest, no_rest, rest
+from hub.spool.bounds import DISK_BYTES, DISK_SEGMENT, MEBIBYTE, MEMORY_BYTES, MEMORY_SEGMENT, Bounds
 from hub.spool.control import (
     DEFERRED,
     DURABLE_TIMEOUTS,
@@ -29,23 +27,21 @@ from hub.spool.control import (
     MADE_IN_APPEND,
     MEMORY_FALLBACKS,
     Accounting,
-    Control,
     Reason,
 )
 from hub.spool.cursor import SinkCursor
+from hub.spool.drops import DropLedger
 from hub.spool.durability import Syncer
-from hub.spool.folder import discard, make_folder
+from hub.spool.folder import discard
+from hub.spool.home import Home, make_home
+from hub.spool.housekeeping import STORE, Housekeeping
 from hub.spool.segments import CRC_SLICE, DATA, FORMAT, FRAME, LENGTH, MAX_COUNT, REST, Segment, checksum, frame_size
 from hub.spool.shelf import Shelf
 
 Durability = Literal["memory", "crash_safe", "durable"]
 
-STORE = "store"
-"""The sink whose cursor alone holds segments back."""
 LOCK_WAIT = 0.1
-DISK_RETRY = 5.0
 DEFERRED_MAX = 4096
-DROP_RANGES = 32
 
 _crc32, _getpid = zlib.crc32, os.getpid
 _pack_header, _pack_rest, _pack_length = FRAME.pack_into, REST.pack, LENGTH.pack_into
@@ -57,9 +53,7 @@ class Spool:
 
     def __init__(
         self,
-        folder: Path | None,
-        lock_fd: int,
-        control: Control,
+        home: Home,
         *,
         constants: Constants,
         durability: Durability,
@@ -69,9 +63,9 @@ class Spool:
         durable_timeout: float,
         rest: Rest,
     ) -> None:
-        self.folder = folder
+        self.folder = folder = home.folder
         """None: even the counters are in memory, because no folder could be made."""
-        self.control = control
+        self.control = control = home.control
         self.constants = constants
         self.durability = durability
         self.max_frame_bytes = max_frame_bytes
@@ -79,20 +73,19 @@ class Spool:
         self.notes: deque[Callable[[], None]] = deque()
         self.trouble: list[dict[str, Any]] = []
         """What the keeper is to report as hub:degraded."""
-        self._rest = rest
-        self._lock_fd = lock_fd
+        self._lock_fd = home.lock_fd
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._busy = False
-        self._closed = False
+        self.closed = False
         self._deferred: deque[tuple[bytes, int, Stream, int]] = deque()
         self._draining = False
         self._overflow = 0
-        self._drops: dict[Reason, list[list[int]]] = {}
+        self._drops = DropLedger(control)
         self._words = control.words
         self._seq = 0
-        self._floor = DATA
-        self._disk_again = 0.0
+        self.floor = DATA
+        """Bytes before this count as passed: the store's place, or where memory took over from a full disk."""
         self._final: Accounting | None = None
         sinks = len(control.sinks)
         in_files = durability != "memory" and folder is not None
@@ -101,14 +94,17 @@ class Spool:
             segment_bytes=segment_bytes,
             max_frame_bytes=max_frame_bytes,
         )
-        self._bounds = self._full_bounds = Bounds.of(max_bytes, segment_bytes, sinks=sinks)
-        self._memory_bounds = Bounds.of(min(max_bytes, limits.MEMORY_BYTES), limits.MEMORY_SEGMENT, sinks=sinks)
+        self.bounds = self.full_bounds = Bounds.of(max_bytes, segment_bytes, sinks=sinks)
+        self._memory_bounds = Bounds.of(min(max_bytes, MEMORY_BYTES), MEMORY_SEGMENT, sinks=sinks)
+        self.housekeeping = Housekeeping(self, rest)
         self._segment = self.shelf.use(self._make())
         self._map = self._segment.open_map()
         self._limit = 0
         self.cursors = {name: SinkCursor(self, name, rest) for name in control.sinks}
-        self._weigh()
-        self.syncer = Syncer(lambda: self._seq, self.sync_files, self._count_timeout, timeout=durable_timeout)
+        self.weigh()
+        self.syncer = Syncer(
+            lambda: self._seq, self.housekeeping.sync_files, self._count_timeout, timeout=durable_timeout
+        )
         self.keeper_gate: Callable[[], None] = _nothing
         """Wakes the keeper; the pipeline puts its own here."""
 
@@ -121,7 +117,7 @@ class Spool:
         durability: Durability = "crash_safe",
         sinks: Sequence[str] = (STORE,),
         max_bytes: int | None = None,
-        max_frame_bytes: int = 24 * limits.MEBIBYTE,
+        max_frame_bytes: int = 24 * MEBIBYTE,
         segment_bytes: int | None = None,
         durable_timeout: float = 1.0,
         meta: Mapping[str, Any] | None = None,
@@ -142,8 +138,8 @@ class Spool:
         if STORE not in sinks:
             raise ValueError(f"one of the sinks must be called {STORE!r}")
         in_memory = durability == "memory" or root is None
-        max_bytes = max_bytes or (limits.MEMORY_BYTES if in_memory else limits.DISK_BYTES)
-        segment_bytes = segment_bytes or (limits.MEMORY_SEGMENT if in_memory else limits.DISK_SEGMENT)
+        max_bytes = max_bytes or (MEMORY_BYTES if in_memory else DISK_BYTES)
+        segment_bytes = segment_bytes or (MEMORY_SEGMENT if in_memory else DISK_SEGMENT)
         said = {
             **(meta or {}),
             "constants": dict(constants),
@@ -151,11 +147,9 @@ class Spool:
             "max_bytes": max_bytes,
             "pid": os.getpid(),
         }
-        folder, lock_fd, control, error = _home(root, said, sinks)
+        home = make_home(root, said, sinks)
         spool = cls(
-            folder,
-            lock_fd,
-            control,
+            home,
             constants=constants,
             durability=durability,
             max_bytes=max_bytes,
@@ -164,8 +158,9 @@ class Spool:
             durable_timeout=durable_timeout,
             rest=rest,
         )
-        if error is not None:
-            spool._fell_back(error)
+        if home.error is not None:
+            spool.fall_back(home.error)
+            spool.weigh()
         return spool
 
     # Appending.
@@ -228,6 +223,10 @@ class Spool:
         else:
             self._overflow += count
 
+    @property
+    def has_deferred(self) -> bool:
+        return bool(self._deferred or self._overflow)
+
     def write_deferred(self) -> None:
         """Append what was left for later."""
         self._draining = True
@@ -241,13 +240,13 @@ class Spool:
         finally:
             self._draining = False
         if self._overflow:
-            with self._exclusive():
+            with self.exclusive():
                 lost, self._overflow = self._overflow, 0
                 self._drop(Reason.NOTES_FULL, lost)
 
     def _admit(self, size: int, count: int, priority: int) -> Segment | None:
         """The segment for a frame for which the fast path found no room or right; None: it is dropped."""
-        if self._closed or _getpid() != self._pid:
+        if self.closed or _getpid() != self._pid:
             return None
         if size > self.max_frame_bytes or not 0 < count <= MAX_COUNT or size == 0:
             self._drop(Reason.TOO_LARGE if size else Reason.FAULT, count)
@@ -256,7 +255,7 @@ class Spool:
         fits = segment.end + needed <= segment.allocated
         fresh = segment.end == DATA
         start = segment.base + (segment.end if fits or fresh else segment.allocated + DATA)
-        if not self._bounds.admits(start + needed - self._floor, priority):
+        if not self.bounds.admits(start + needed - self.floor, priority):
             self.pressure = Pressure.ESSENTIAL_ONLY
             self._drop(Reason.SPOOL_FULL, count)
             return None
@@ -266,7 +265,7 @@ class Spool:
         except OSError:
             self._drop(Reason.NO_SPACE, count)
             return None
-        self._weigh(needed)
+        self.weigh(needed)
         return segment
 
     def _roll(self, needed: int) -> Segment:
@@ -277,6 +276,7 @@ class Spool:
             except IndexError:
                 ready = self._make()
                 self._words[MADE_IN_APPEND] += 1
+            self.shelf.retire(no_rest)  # only when the keeper fell behind a burst, which would map all of the spool
             segment = self.shelf.use(ready)
             self._segment, self._map = segment, segment.open_map()
             self.keeper_gate()
@@ -290,40 +290,35 @@ class Spool:
         except OSError as error:
             if self.shelf.folder is None:
                 raise
-            self._fell_back(error)
+            self.fall_back(error)
             return self.shelf.make()
 
-    def _weigh(self, coming: int = 0) -> None:
+    def weigh(self, coming: int = 0) -> None:
         """Set pressure and how far appends go unchecked, with *coming* bytes about to be appended."""
         segment = self._segment
-        waiting = segment.base + segment.end + coming - self._floor
-        self.pressure = self._bounds.pressure(waiting)
-        gate = self._bounds.next_gate(waiting) + self._floor - segment.base
-        self._limit = -1 if self._closed else min(segment.allocated, gate)
+        waiting = segment.base + segment.end + coming - self.floor
+        self.pressure = self.bounds.pressure(waiting)
+        gate = self.bounds.next_gate(waiting) + self.floor - segment.base
+        self._limit = -1 if self.closed else min(segment.allocated, gate)
 
     def _drop(self, reason: Reason, count: int) -> None:
         first, last = self._seq + 1, self._seq + count
         self._seq = self._words[EMITTED] = last
-        self.control.drop(reason, count)
-        ranges = self._drops.setdefault(reason, [])
-        if ranges and (ranges[-1][1] == first - 1 or len(ranges) >= DROP_RANGES):
-            ranges[-1][1] = last
-        else:
-            ranges.append([first, last])
+        self._drops.add(reason, first, last)
 
-    def _fell_back(self, error: OSError) -> None:
+    def fall_back(self, error: OSError) -> None:
         """From now on in memory: there is no room on the disk, or no folder."""
         self.shelf.use_memory()
-        self._bounds = self._memory_bounds
+        self.bounds = self._memory_bounds
         newest = self.shelf.newest
         if newest is not None:  # what waits on the disk does not count against the memory
-            self._floor = max(self._floor, newest.base + newest.allocated)
-        self._disk_again = time.monotonic() + DISK_RETRY
+            self.floor = max(self.floor, newest.base + newest.allocated)
+        self.housekeeping.fell_back()
         self._words[MEMORY_FALLBACKS] += 1
         self.trouble.append({"reason": "memory_mode", "error": type(error).__name__, "errno": error.errno})
 
     @contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Nobody appends meanwhile; who does so from within leaves it for later."""
         with self._lock:
             before, self._busy = self._busy, True
@@ -362,26 +357,21 @@ class Spool:
     def passed(self, cursor: SinkCursor) -> None:
         """A cursor has moved."""
         if cursor.sink == STORE:
-            with self._exclusive():
-                self._floor = max(self._floor, cursor.position)
-                self._weigh()
+            with self.exclusive():
+                self.floor = max(self.floor, cursor.position)
+                self.weigh()
 
     def counters(self) -> Accounting:
         """Every counter: emitted = stored + waiting + dropped, for each sink. After `close` the last ones."""
         if self._final is not None:
             return self._final
-        with self._exclusive():
+        with self.exclusive():
             return self.control.accounting()
 
     def take_drops(self) -> list[dict[str, Any]]:
         """Payloads of hub:dropped events for what was dropped and not named yet. `reported` says that they are out."""
-        with self._exclusive():
-            ranges, self._drops = self._drops, {}
-            reports = self.control.reports()
-        for report in reports:
-            if report["sink"] is None:
-                report["producer_seqs"] = ranges.get(Reason[report["reason"].upper()], [])
-        return reports
+        with self.exclusive():
+            return self._drops.take()
 
     def reported(self, drop: Mapping[str, Any]) -> None:
         """A hub:dropped event with this payload was appended."""
@@ -390,72 +380,19 @@ class Spool:
     def room_for_report(self) -> bool:
         """Whether a short frame of the hub's own would get in."""
         segment = self._segment
-        waiting = segment.base + segment.allocated + DATA - self._floor
-        return not self._closed and self._bounds.admits(waiting + 4096, 2)
-
-    # The keeper's side.
-
-    def tend(self) -> None:
-        """Do the slow work that appends left: deferred frames, mappings, passed files, segments ahead."""
-        if self._deferred or self._overflow:
-            self.write_deferred()
-        self.shelf.retire(self._rest)
-        self._reclaim()
-        if not self._closed:
-            self._prepare()
-
-    def _reclaim(self) -> None:
-        store = self.cursors[STORE].position
-        for cursor in self.cursors.values():
-            if store - cursor.position > self._bounds.lag:
-                self._hurry(cursor, store - self._bounds.lag)
-        self.shelf.remove_before(min(cursor.state.ordinal for cursor in self.cursors.values()), self._rest)
-
-    def _hurry(self, cursor: SinkCursor, position: int) -> None:
-        for segment in list(self.shelf.in_use.values()):
-            if segment.base >= position:
-                cursor.skip_to(segment)
-                return
-
-    def _prepare(self) -> None:
-        if self.shelf.in_memory_only_now and time.monotonic() > self._disk_again:
-            self._try_disk()
-        try:
-            self.shelf.prepare(self._rest, sync=self.durability == "durable")
-        except OSError as error:
-            if self.shelf.folder is not None:
-                with self._exclusive():
-                    self._fell_back(error)
-                    self._weigh()
-
-    def _try_disk(self) -> None:
-        self._disk_again = time.monotonic() + DISK_RETRY
-        try:
-            self.shelf.use_disk()
-        except OSError:
-            return
-        with self._exclusive():
-            self._bounds = self._full_bounds
-            self._floor = self.cursors[STORE].position
-            self._weigh()
-        self.trouble.append({"reason": "disk_again"})
-
-    def sync_files(self) -> bool:
-        """Bring what was appended so far to the disk; False: part of it is in memory. Raises: OSError"""
-        if self.shelf.dirty:
-            self.shelf.sync()
-            self.control.sync()
-        return self.shelf.folder is not None
+        waiting = segment.base + segment.allocated + DATA - self.floor
+        return not self.closed and self.bounds.admits(waiting + 4096, 2)
 
     def _count_timeout(self) -> None:
-        with self._exclusive():
+        with self.exclusive():
             self._words[DURABLE_TIMEOUTS] += 1
 
     # The end.
 
     def after_fork_in_child(self) -> None:
         """Let go of everything inherited, at once and without touching the parent's files."""
-        self._closed, self._limit, self._pid = True, -1, -1
+        self.closed, self._limit, self._pid = True, -1, -1
+        self._final = Accounting(emitted=0, sinks={})
         self._lock = threading.RLock()
         self._deferred.clear()
         self.notes.clear()
@@ -474,11 +411,11 @@ class Spool:
 
         What waits stays on the disk for the next process. Nobody may use the spool's cursors any more.
         """
-        with self._exclusive():
-            if self._closed:
+        with self.exclusive():
+            if self.closed:
                 return self.folder is None
-            self._closed = True
-            self._weigh()
+            self.closed = True
+            self.weigh()
         self.syncer.stop()
         self._final = counted = self.control.accounting()
         done = not any(sink.waiting for sink in counted.sinks.values()) and not self.take_drops()
@@ -507,20 +444,4 @@ def _let_go(lock: threading.RLock) -> None:
         pass  # it was not taken
 
 
-def _home(
-    root: Path | None, meta: Mapping[str, Any], sinks: Sequence[str]
-) -> tuple[Path | None, int, Control, OSError | None]:
-    made: list[Control] = []
-    error: OSError | None = None
-    if root is not None:
-        try:
-            folder, fd = make_folder(
-                root, meta["constants"]["producer"], lambda young: made.append(Control.create(young, meta, sinks))
-            )
-            return folder, fd, made[0], None
-        except OSError as raised:
-            error = raised
-    return None, -1, Control.create(None, meta, sinks), error
-
-
-__all__ = ["Accounting", "Durability", "Reason", "SinkCursor", "Spool"]
+__all__ = ["STORE", "Accounting", "Durability", "Reason", "SinkCursor", "Spool"]

@@ -96,8 +96,11 @@ class Shelf:
 
     def retire(self, rest: Rest) -> None:
         """Undo the mappings of full segments."""
-        while self.retired:
-            self.retired.popleft().retire(rest)
+        try:
+            while self.retired:
+                self.retired.popleft().retire(rest)
+        except IndexError:  # the append path was quicker
+            pass
 
     def remove_before(self, ordinal: int, rest: Rest) -> None:
         """Delete the segments that everybody has passed."""
