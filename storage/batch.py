@@ -33,9 +33,11 @@ class Batch:
     def _distinct(self, records: Sequence[EventRecord]) -> list[EventRecord]:
         places: dict[tuple[str, int], EventRecord] = {}
         for record in records:
-            held = places.setdefault((record["stream_id"], record["version"]), record)
-            if held is not record:
-                self._refuse(record, held["id"])
+            place = (record["stream_id"], record["version"])
+            if place in places:
+                self._refuse(record, places[place]["id"])
+            else:
+                places[place] = record
         return list(places.values())
 
     def _refuse(self, record: EventRecord, holder: str) -> None:

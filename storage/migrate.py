@@ -77,6 +77,7 @@ def bring_up(connection: sqlite3.Connection, path: Path) -> None:
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the newest schema in an empty database."""
+    connection.execute("PRAGMA page_size = 8192")  # messages of a few kB waste less of larger pages
     with _transaction(connection):
         for statement in _SNAPSHOT.read_text().split(";\n"):
             if statement.strip():
