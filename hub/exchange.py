@@ -125,6 +125,7 @@ class Failure:
     at: int
     """UTC Unix ns."""
     at_monotonic: int
+    retryable: bool
 
 
 @dataclass(slots=True)
@@ -172,7 +173,7 @@ class WireCall:
     @guarded
     def broke(self, error: BaseException) -> None:
         """No answer came."""
-        self._failed_attempt({"error_type": error_type_of(error)}, _text(error))
+        self._failed_attempt({"error_type": error_type_of(error)}, _text(error), isinstance(error, Exception))
 
     def answers(self, response: Any) -> Reception:
         """Headers of an answer are here."""
@@ -188,16 +189,16 @@ class WireCall:
             facts: AttemptFacts = {"status_code": reception.status_code, "error_type": str(reception.status_code)}
             if (wait := retry_after_ms(headers)) is not None:
                 facts["retry_after_ms"] = wait
-            self._failed_attempt(facts, None)
+            self._failed_attempt(facts, None, _worth_retrying(reception.status_code))
         return reception
 
-    def _failed_attempt(self, facts: AttemptFacts, error: str | None) -> None:
+    def _failed_attempt(self, facts: AttemptFacts, error: str | None, retryable: bool) -> None:
         clock = self.call.recorder.clock
         now = clock.monotonic()
         facts["duration_ms"] = (now - self._began) / 1e6
         if self._max_retries is not None:
             facts["max_retries"] = self._max_retries
-        self._failure = Failure(facts, error, clock.wall(), now)
+        self._failure = Failure(facts, error, clock.wall(), now, retryable)
 
     @guarded
     def exhausted(self, reception: Reception) -> None:
@@ -212,6 +213,9 @@ class WireCall:
     def broken(self, reception: Reception, error: BaseException) -> None:
         """Reading the answer failed, or was cancelled."""
         facts, status = reception.facts()
+        if status is None:
+            told: AttemptFacts = {"error_type": error_type_of(error), "status_code": reception.status_code}
+            self._failed_attempt(told, _text(error), isinstance(error, Exception))
         self._over(reception, Conclusion(facts, status, None if status == "ok" else error))
 
     @guarded
@@ -281,12 +285,15 @@ class WireCall:
     def _add_failure(self, facts: ResponseFacts) -> None:
         if (failure := self._failure) is None:
             return
-        code = failure.facts.get("status_code")
-        facts["retryable"] = code is None or code in (408, 409, 429) or code >= 500
-        if code is not None:
+        facts["retryable"] = failure.retryable
+        if (code := failure.facts.get("status_code")) is not None:
             facts["status_code"] = code
         if (wait := failure.facts.get("retry_after_ms")) is not None:
             facts["retry_after_ms"] = wait
+
+
+def _worth_retrying(status_code: int) -> bool:
+    return status_code in (408, 409, 429) or status_code >= 500
 
 
 def _text(error: BaseException) -> str | None:
