@@ -36,7 +36,7 @@ _FRAME = """\
 def calls(reader: Reader) -> str:
     """`hub calls` over the store that *reader* reads, as SVG."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    newest = reader.calls("session_id <> 'search-index'", limit=ROWS)
+    newest = reader.calls(limit=ROWS)
     ids = reader.shortest_ids([call.id for call in newest])
     console.print(Text("$ hub calls", style="bold"))
     console.print(table_of(newest, ids, datetime.now().astimezone()))
@@ -44,10 +44,12 @@ def calls(reader: Reader) -> str:
     return re.sub(r"<text[^>]*>\n</text>", "", drawn)
 
 
-def words(svg: str) -> list[str]:
-    """The texts of a picture, row by row, without what differs from run to run: digits and ids."""
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
-    return [re.sub(r"[0-9a-f-]{8,}|\d", "#", text.replace("&#160;", " ")).strip() for text in texts]
+def shape(svg: str) -> tuple[str, int]:
+    """The words of the table's header, and how many rows there are: what stays the same from run to run."""
+    texts = re.findall(r'<text[^>]* y="([^"]*)"[^>]*>([^<]*)</text>', svg)
+    rows = sorted({float(y) for y, _ in texts})
+    header = "".join(text for y, text in texts if float(y) == rows[1])
+    return " ".join(header.replace("&#160;", " ").split()), len(rows)
 
 
 def main() -> None:

@@ -136,4 +136,4 @@ def test_the_picture_in_the_readme_is_what_hub_calls_prints_today(day: tuple[Pat
     with hub.open(str(day[0] / "hub-demo.db")) as store:
         drawn = pictures.calls(store)
     kept = (pictures.DOCS / "calls.svg").read_text()
-    assert pictures.words(kept) == pictures.words(drawn), "hub calls looks otherwise by now: make pictures"
+    assert pictures.shape(kept) == pictures.shape(drawn), "hub calls looks otherwise by now: make pictures"

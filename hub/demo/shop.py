@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import httpx
@@ -56,10 +57,10 @@ class Verdict(BaseModel):
     needs_answer: bool
 
 
-def support_chats(client: OpenAI, customers: int) -> int:
+def support_chats(client: OpenAI, customers: range) -> int:
     """Four questions from each customer, four customers at a time, every second answer streamed."""
     with ThreadPoolExecutor(4) as pool:
-        return sum(pool.map(lambda customer: _support_chat(client, customer), range(customers)))
+        return sum(pool.map(lambda customer: _support_chat(client, customer), customers))
 
 
 def _support_chat(client: OpenAI, customer: int) -> int:
@@ -147,15 +148,15 @@ async def judge_review(client: AsyncOpenAI, number: int) -> int:
     return 1
 
 
-def index_articles(client: OpenAI, batches: int) -> int:
+def index_articles(client: OpenAI, batches: range) -> int:
     with hub.session("search-index", tags={"feature": "search"}):
-        for batch in range(batches):
+        for batch in batches:
             texts = [f"Article {batch * 10 + place}: a kettle of {place} litres." for place in range(10)]
             client.embeddings.create(model="text-embedding-3-small", input=texts)
-    return batches
+    return len(batches)
 
 
-def translate(base_url: str, articles: int) -> int:
+def translate(base_url: str, articles: range) -> int:
     """A model of the shop's own, reached without any SDK: a plain function is traced as well."""
     with httpx.Client(base_url=base_url) as http, hub.session("translations", tags={"feature": "catalogue"}):
 
@@ -163,9 +164,9 @@ def translate(base_url: str, articles: int) -> int:
         def ask(messages: list[dict[str, str]]) -> Any:
             return http.post("/chat/completions", json={"model": "kettle-7b", "messages": messages}).json()
 
-        for article in range(articles):
+        for article in articles:
             ask([{"role": "user", "content": f"Translate into Dutch: article {article}, a kettle."}])
-    return articles
+    return len(articles)
 
 
 def trouble(client: OpenAI) -> int:
@@ -202,28 +203,64 @@ async def impatience(client: AsyncOpenAI) -> int:
     return 1
 
 
-async def async_work(client: AsyncOpenAI) -> int:
-    """Twelve agents, the catalogue and the reviews, side by side in one loop."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """What there is to do, by number."""
+
+    customers: range
+    orders: range
+    articles: range
+    reviews: range
+    batches: range
+    translations: range
+    trouble: bool = False
+
+
+MORNING = Shift(
+    customers=range(10),
+    orders=range(30, 40),
+    articles=range(25),
+    reviews=range(35),
+    batches=range(14),
+    translations=range(17),
+)
+EVENING = Shift(
+    customers=range(10, 13),
+    orders=range(40, 42),
+    articles=range(25, 30),
+    reviews=range(35, 40),
+    batches=range(14, 16),
+    translations=range(17, 20),
+    trouble=True,
+)
+
+
+async def work(shift: Shift, client: OpenAI, base_url: str) -> int:
+    """All of it side by side: tasks in this loop with the async client, threads with the other one."""
     room = asyncio.Semaphore(12)
 
-    async def one(work: Any) -> int:
+    async def one(task: Awaitable[int]) -> int:
         async with room:
-            return int(await work)
+            return await task
 
-    agents = [order_agent(client, order_id) for order_id in list(ORDERS)[:12]]
-    articles = [describe_article(client, article) for article in range(30)]
-    reviews = [judge_review(client, number) for number in range(40)]
-    return sum(await asyncio.gather(*map(one, [*agents, *articles, *reviews, impatience(client)])))
+    async with AsyncOpenAI(base_url=base_url, api_key="sk-demo") as plain:
+        tracing = hub.traced(plain)
+        tasks = [one(order_agent(tracing, f"A-10{number}")) for number in shift.orders]
+        tasks += [one(describe_article(tracing, article)) for article in shift.articles]
+        tasks += [one(judge_review(tracing, number)) for number in shift.reviews]
+        threads = [
+            asyncio.to_thread(support_chats, client, shift.customers),
+            asyncio.to_thread(index_articles, client, shift.batches),
+            asyncio.to_thread(translate, base_url, shift.translations),
+        ]
+        if shift.trouble:
+            tasks.append(impatience(tracing))
+            threads.append(asyncio.to_thread(trouble, client))
+        return sum(await asyncio.gather(*tasks, *threads))
 
 
 def a_day(base_url: str) -> int:
     """Everything the shop does in a day. Returns the number of calls."""
-
-    async def in_the_loop() -> int:
-        async with AsyncOpenAI(base_url=base_url, api_key="sk-demo") as plain:
-            return await async_work(hub.traced(plain))
-
-    calls = asyncio.run(in_the_loop()) + translate(base_url, 20)
     with OpenAI(base_url=base_url, api_key="sk-demo") as plain:
         client = hub.traced(plain)
-        return calls + index_articles(client, 16) + support_chats(client, 13) + trouble(client)
+        return sum(asyncio.run(work(shift, client, base_url)) for shift in (MORNING, EVENING))
