@@ -104,20 +104,20 @@ class Call:
         self.parent = parent
         self.root: Call = parent.root if parent is not None else self
         self.started_ns = recorder.clock.monotonic()
-        self.first_chunk_ns: int | None = None
-        self.chunk_count = 0
-        """Chunks the consumer saw; whoever drives the stream adds to it."""
-        self.outcome: Outcome | None = None
-        self.raw_request: bytes | None = None
-        self.messages: list[Any] | None = None
-        """Of a root: the cleaned messages it wrote, so that inner layers need not write them again."""
         self.log: Log = parent.root.log if parent is not None else recorder.log
-        self._unended: list[None] = [None]
-        self._unfinished: list[None] = [None]
-        self._unsent: list[None] = [None]
-        self._layers: tuple[Call, ...] = ()
+        self._left = ["sent", "ended", "finished"]
+        """What is yet to happen to it; each happens once, whichever thread comes first."""
+
+    first_chunk_ns: int | None = None
+    chunk_count = 0
+    """Chunks the consumer saw; whoever drives the stream adds to it."""
+    outcome: Outcome | None = None
+    raw_request: bytes | None = None
+    _layers: tuple[Call, ...] = ()
 
     # Of a root only; a layer has none of its own.
+    messages: list[Any] | None = None
+    """The cleaned messages it wrote, so that inner layers need not write them again."""
     id: str = ""
     stream: Stream
     envelope: Data
@@ -128,7 +128,7 @@ class Call:
     @property
     def open(self) -> bool:
         """Not ended yet, and of this process: a forked child never writes to its parent's calls."""
-        return bool(self._unended) and self.root.log is self.recorder.log
+        return "ended" in self._left and self.root.log is self.recorder.log
 
     def enter(self) -> Tokens:
         """Make this the current call, for one upstream step. Give the result to `leave` in the same context."""
@@ -167,8 +167,8 @@ class Call:
     def sent(self) -> None:
         """The request leaves now: its event is written, once. At the latest `end` says so."""
         try:
-            self._unsent.pop()
-        except IndexError:
+            self._left.remove("sent")
+        except ValueError:
             return
         if self.root.log is self.recorder.log:
             self.recorder.write_request(self)
@@ -192,8 +192,8 @@ class Call:
         A call that ends well while the stream of an inner layer is still being read ends with that stream.
         """
         try:
-            self._unended.pop()
-        except IndexError:
+            self._left.remove("ended")
+        except ValueError:
             return
         if self.root.log is not self.recorder.log:
             return
@@ -202,12 +202,12 @@ class Call:
             self._finish()
 
     def _has_open_layer(self) -> bool:
-        return any(layer._unfinished for layer in self._layers)
+        return any("finished" in layer._left for layer in self._layers)
 
     def _finish(self) -> None:
         try:
-            self._unfinished.pop()
-        except IndexError:
+            self._left.remove("finished")
+        except ValueError:
             return
         self.sent()
         if self.parent is None:
@@ -256,7 +256,7 @@ class SilentCall(Call):
     def end(
         self, response: ResponseFacts | None = None, *, error: BaseException | None = None, status: str | None = None
     ) -> None:
-        self._unended.clear()
+        self._left.clear()
 
 
 def status_of(error: BaseException | None) -> str:

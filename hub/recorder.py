@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -251,10 +252,18 @@ class Recorder:
             return {}, {}
         if self.log.pressure >= Pressure.SHED_CONTENT:
             return {}, {"shed": {"reason": "spool_pressure", "bytes": weigh(messages)}}
-        cleaned, marks = self._clean({"messages": messages, "tools": call.facts.get("tools")})
+        cleaned, marks = self._clean_messages(messages)
+        tools = call.facts.get("tools")
+        if tools is not None:
+            tools, more = self._clean(tools)
+            marks = _together(marks, more)
         if self.capture == "summary":
-            return {"summary": summarise(cleaned["messages"] or (), cleaned["tools"])}, marks
-        content: Data = {key: value for key, value in cleaned.items() if value is not None}
+            return {"summary": summarise(cleaned or (), tools)}, marks
+        content: Data = {}
+        if cleaned is not None:
+            content["messages"] = cleaned
+        if tools is not None:
+            content["tools"] = tools
         if call is root:
             root.messages = content.get("messages")
         repeated = call is not root and root.messages is not None
@@ -346,15 +355,16 @@ class Recorder:
             return {}, {}
         if self.log.pressure >= Pressure.SHED_CONTENT:
             return {}, {"shed": {"reason": "spool_pressure", "bytes": weigh(messages)}}
+        cleaned, marks = self._clean_messages(messages)
         if self.capture == "summary":
-            cleaned, marks = self._clean(messages)
             return {"summary": summarise(cleaned or ())}, marks
         content: Data = {}
         if messages is not None:
-            content["messages"] = messages
+            content["messages"] = cleaned
         if body is not None:
-            content["wire"] = {"body": body}
-        return self._clean(content)
+            text, more = self._clean(body)
+            content["wire"], marks = {"body": text}, _together(marks, more)
+        return content, marks
 
     def _debug_event(self, event_type: str, content: Data, names: list[str]) -> FrameEvent:
         encoded = orjson.dumps(content)
@@ -398,6 +408,12 @@ class Recorder:
     def _clean(self, value: Any) -> tuple[Any, Data]:
         """*value* as JSON data without secrets, and what that changed as keys for an event's data."""
         cleaned, marks = self.cleaner.clean(value)
+        return cleaned, _noted(marks)
+
+    def _clean_messages(self, messages: Any) -> tuple[Any, Data]:
+        if messages is None:
+            return None, {}
+        cleaned, marks = self.cleaner.messages(messages)
         return cleaned, _noted(marks)
 
     def _clean_data(self, data: Data) -> Data:
@@ -457,6 +473,14 @@ def _noted(marks: Marks | None) -> Data:
         return {}
     noted: Data = {"sanitised": marks.sanitised} if marks.sanitised else {}
     return {**noted, "redacted": marks.redacted} if marks.redacted else noted
+
+
+def _together(one: Data, other: Data) -> Data:
+    """Two of what `_noted` gives, counted together."""
+    if not other:
+        return one
+    reasons: Counter[str] = Counter(one.get("sanitised", {})) + Counter(other.get("sanitised", {}))
+    return _noted(Marks(dict(reasons), one.get("redacted", 0) + other.get("redacted", 0)))
 
 
 _hub: Callable[[], Recorder | None] | None = None

@@ -6,7 +6,7 @@ from typing import Any
 
 from hub.calls import ResponseFacts
 from hub.extractors.usage import cost_of, usage_of
-from hub.extractors.values import get, plain, text
+from hub.extractors.values import get, plain, reader, text
 
 
 def openai_facts(answer: Any) -> ResponseFacts | None:
@@ -22,10 +22,11 @@ def openai_facts(answer: Any) -> ResponseFacts | None:
 
 
 def _heading(answer: Any) -> ResponseFacts:
-    usage = get(answer, "usage")
+    said = reader(answer)
+    usage = said("usage")
     facts: ResponseFacts = {
-        "model": text(get(answer, "model")),
-        "response_id": text(get(answer, "id")),
+        "model": text(said("model")),
+        "response_id": text(said("id")),
         "usage": usage_of(usage),
     }
     if (cost := cost_of(get(usage, "cost"))) is not None:  # OpenRouter's

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from hub.extractors.values import count, get
+from hub.extractors.values import count, get, reader
 
 Usage = dict[str, int | None]
 
@@ -21,21 +21,22 @@ def usage_of(usage: Any) -> Usage | None:
     """
     if usage is None:
         return None
-    input_tokens, output_tokens = count(get(usage, "input_tokens")), count(get(usage, "output_tokens"))
+    said = reader(usage)
+    input_tokens, output_tokens = count(said("input_tokens")), count(said("output_tokens"))
     if input_tokens is None:
-        input_tokens = count(get(usage, "prompt_tokens"))
+        input_tokens = count(said("prompt_tokens"))
     if output_tokens is None:
-        output_tokens = count(get(usage, "completion_tokens"))
-    read, written = count(get(usage, "cache_read_input_tokens")), count(get(usage, "cache_creation_input_tokens"))
+        output_tokens = count(said("completion_tokens"))
+    read, written = count(said("cache_read_input_tokens")), count(said("cache_creation_input_tokens"))
     if input_tokens is not None:
         input_tokens += (read or 0) + (written or 0)
     if read is None and written is None:
-        details = get(usage, "prompt_tokens_details") or get(usage, "input_tokens_details")
-        read = _first(get(usage, "cache_read_tokens"), get(details, "cached_tokens"))
-        read = _first(read, get(usage, "prompt_cache_hit_tokens"))
-        written = _first(get(usage, "cache_write_tokens"), get(details, "cache_write_tokens"))
-    details = get(usage, "completion_tokens_details") or get(usage, "output_tokens_details")
-    reasoning = _first(get(usage, "reasoning_tokens"), get(details, "reasoning_tokens"))
+        details = said("prompt_tokens_details") or said("input_tokens_details")
+        read = _first(said("cache_read_tokens"), details and get(details, "cached_tokens"))
+        read = _first(read, said("prompt_cache_hit_tokens"))
+        written = _first(said("cache_write_tokens"), details and get(details, "cache_write_tokens"))
+    details = said("completion_tokens_details") or said("output_tokens_details")
+    reasoning = _first(said("reasoning_tokens"), details and get(details, "reasoning_tokens"))
     if input_tokens is None and output_tokens is None and read is None and written is None and reasoning is None:
         return None
     return {
