@@ -112,7 +112,7 @@ class OtlpReceiver:
             return 503
         if answer != 200:
             return answer
-        spans = list(_decode(ExportTraceServiceRequest.FromString(body)))
+        spans = decode(body)
         if self.refuse_if and any(span.name == self.refuse_if for span in spans):
             return 400
         with self._changed:
@@ -199,6 +199,11 @@ class _GrpcServer(_Server):
     def close(self) -> None:
         self._server.stop(0).wait(5)
         self._pool.shutdown(wait=False)
+
+
+def decode(body: bytes) -> list[ReceivedSpan]:
+    """The spans in the body of an export request."""
+    return list(_decode(ExportTraceServiceRequest.FromString(body)))
 
 
 def _decode(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
