@@ -102,7 +102,7 @@ class Call:
         self.recorder = recorder
         self.facts = facts
         self.parent = parent
-        self.root: Call = parent.root if parent is not None else self
+        self._outermost = None if parent is None else parent.root
         self.started_ns = recorder.clock.monotonic()
         self.log: Log = parent.root.log if parent is not None else recorder.log
         self._left = ["sent", "ended", "finished"]
@@ -124,6 +124,11 @@ class Call:
     minted: Any = None
     otel_context: otel.Context | None = None
     failed_attempts = 0
+
+    @property
+    def root(self) -> Call:
+        """The outermost layer, whose stream this is. Not kept, or every call would be a cycle."""
+        return self._outermost or self
 
     @property
     def open(self) -> bool:

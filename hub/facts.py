@@ -14,8 +14,17 @@ Capture = Literal["none", "summary", "full"]
 
 def request_data(facts: RequestFacts, capture: Capture) -> Data:
     messages, tools = facts.get("messages"), facts.get("tools")
-    data: Data = {key: facts[key] for key in _REQUEST_KEYS if facts.get(key)}  # type: ignore[literal-required]
-    data["stream"], data["capture"] = bool(facts.get("stream")), capture
+    data: Data = {
+        "source": facts.get("source"),
+        "provider": facts.get("provider"),
+        "model": facts.get("model"),
+        "operation": facts.get("operation"),
+        "stream": bool(facts.get("stream")),
+        "capture": capture,
+    }
+    for key in _MORE_OF_REQUEST:
+        if value := facts.get(key):
+            data[key] = value
     if messages is not None:
         data["message_count"], data["has_system"] = count_and_system(messages)
     if tools is not None:
@@ -23,18 +32,7 @@ def request_data(facts: RequestFacts, capture: Capture) -> Data:
     return data
 
 
-_REQUEST_KEYS = (
-    "source",
-    "provider",
-    "model",
-    "operation",
-    "params",
-    "tier",
-    "server_address",
-    "from_config",
-    "replay_of",
-    "replay_run",
-)
+_MORE_OF_REQUEST = ("params", "tier", "server_address", "from_config", "replay_of", "replay_run")
 _RESPONSE_KEYS = (
     "model",
     "usage",

@@ -224,10 +224,8 @@ def _apply_custom(pattern: re.Pattern[str], text: str) -> tuple[str, int]:
     return (MARK.join(pieces), count) if count else (text, 0)
 
 
-_BUILT_IN = (
-    _Rule(_NAMES, _matcher(_name_matcher()), lead=8),
-    _Rule(_KEYS, _matcher(_KEY_MATCHER), lead=512),
-)
+_NAMES_MATCH, _KEYS_MATCH = _matcher(_name_matcher()), _matcher(_KEY_MATCHER)
+_BUILT_IN = (_Rule(_NAMES, _NAMES_MATCH, lead=8), _Rule(_KEYS, _KEYS_MATCH, lead=512))
 
 
 def _custom(pattern: str) -> re.Pattern[str]:
@@ -252,12 +250,17 @@ class Redactor:
     Raises: ConfigError: One of *patterns* is no regular expression, or matches the empty text.
     """
 
-    __slots__ = ("_custom", "_function", "shortest")
+    __slots__ = ("_custom", "_function", "_own", "shortest")
 
     def __init__(self, *, patterns: Sequence[str] = (), redact: Callable[[str], str] | None = None) -> None:
         self._custom = tuple(map(_custom, patterns))
         self._function = redact
+        self._own = bool(patterns) or redact is not None
         self.shortest = 1 if patterns or redact else SHORTEST
+
+    def passes(self, text: str) -> bool:
+        """Whether there is certainly nothing to do: the usual case, at the price of the quick matchers alone."""
+        return not (self._own or _NAMES_MATCH(text) or _KEYS_MATCH(text))
 
     def __call__(self, text: str) -> tuple[str, int, bool]:
         """*text* redacted, how many secrets went, and whether the user's function failed on it."""

@@ -114,6 +114,9 @@ class Strings:
 
     def scan(self, text: str) -> tuple[str, Marks | None]:
         """*text* cleaned, without a look into memory."""
+        quiet = text.isascii() and "\0" not in text
+        if quiet and (self._redactor is None or len(text) < self._shortest or self._redactor.passes(text)):
+            return text, None
         sanitised: dict[str, int] = {}
         plain = _encodable(text, sanitised)
         redacted = 0
