@@ -210,13 +210,13 @@ def _end(row: Row, at: int) -> None:
         return
     row["ended_ns"], row["ended_at"] = at, instant(at)
     if row["started_ns"] is None and row["duration_ms"] is not None:
-        _start(row, at - int(row["duration_ms"] * 1e6))
+        _start(row, at - _nanoseconds(row["duration_ms"]))
 
 
 def _fold_attempt(row: Row, record: EventRecord) -> None:
     delay = _number(record["data"].get("delay_ms")) or 0.0
     row["failed_attempts"] += 1
-    row["attempt_ns"] = record["occurred_at"] + int(delay * 1e6)
+    row["attempt_ns"] = record["occurred_at"] + _nanoseconds(delay)
 
 
 _FOLDS: Final = {
@@ -234,7 +234,7 @@ def read_attempt(row: Row, record: EventRecord, position: int) -> Row:
     Its cost is as reported, see `price_attempt`."""
     get, happened = record["data"].get, record["occurred_at"]
     duration = _number(get("duration_ms"))
-    started = row["attempt_ns"] if duration is None else happened - int(duration * 1e6)
+    started = row["attempt_ns"] if duration is None else happened - _nanoseconds(duration)
     if duration is None and started is not None:
         duration = max(happened - started, 0) / 1e6
     count = _counter(get("usage"))
@@ -354,6 +354,11 @@ def _number(value: object) -> float | None:
     if type(value) is float:
         return value if math.isfinite(value) else None
     return float(value) if type(value) is int and _INT_MIN <= value <= _INT_MAX else None
+
+
+def _nanoseconds(milliseconds: float) -> int:
+    """Bounded to 31 years, so that no instant made of it leaves 64 bits."""
+    return int(min(max(milliseconds, -1e12), 1e12) * 1e6)
 
 
 def _flag(value: object) -> int | None:
