@@ -1,0 +1,225 @@
+"""Projections made again from events equal the live ones, row for row."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hub.events import EventRecord
+from hub.store import Erasure
+from storage import rebuilding
+from storage.sqlite import SQLiteStore
+from tests.factories import START, Factory
+from tests.store_rows import projections, rows
+
+
+def story(seed: int, size: int = 12) -> list[EventRecord]:
+    """Calls of all kinds by two producers: conversations with tools, retries, errors, layers, custom events."""
+    chance = random.Random(seed)
+    records: list[EventRecord] = []
+    for producer in ("a", "b"):
+        factory = Factory(producer, seed=seed)
+        history: list[object] = [{"role": "system", "content": "be brief"}]
+        for turn in range(size):
+            session = chance.choice([None, "s1", "s2"])
+            history.append({"role": "user", "content": f"turn {turn % 3}"})
+            tool = {"id": f"call_{turn % 4}", "type": "function", "function": {"name": "look", "arguments": '{"at":1}'}}
+            asks = {"role": "assistant", "content": None, "tool_calls": [tool]}
+            answer = asks if chance.random() < 0.4 else {"role": "assistant", "content": factory.text(40)}
+            failed = chance.random() < 0.2
+            call = factory.call(
+                history,
+                answer,
+                session_id=session,
+                user_id=chance.choice([None, "u1"]),
+                error="it broke" if failed else None,
+                response={"status": "error", "usage": None} if failed else None,
+                wire=chance.random() < 0.5,
+                tools=[{"name": "look"}],
+            )
+            extra = call[0]["stream_id"]
+            if chance.random() < 0.3:
+                retry = {"attempt": 1, "delay_ms": 20.0, "usage": {"input_tokens": 3, "output_tokens": 1}}
+                call.append(factory.event("provider:retry", stream=extra, version=7, data=retry))
+            if chance.random() < 0.3:
+                twin = factory.call(history, answer, request={"source": "transport"})
+                twin[2]["data"]["response_id"] = call[2]["data"]["response_id"]
+                twin[0]["occurred_at"] = call[0]["occurred_at"] + 1_000
+                call += twin
+            if chance.random() < 0.2:
+                call.append(factory.event("acme:note", stream=extra, version=9, data={"text": "note", "n": turn}))
+            history.append(answer)
+            if answer is asks:
+                history.append({"role": "tool", "tool_call_id": tool["id"], "content": f"result {turn % 2}"})
+            records += call if chance.random() < 0.9 else call[:2]
+    return records
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 10**6), shuffled=st.booleans(), batch=st.integers(1, 60))
+def test_a_rebuild_equals_the_live_rows(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, shuffled: bool, batch: int
+) -> None:
+    store = SQLiteStore(tmp_path_factory.mktemp("rebuild") / "calls.db")
+    records = story(seed)
+    if shuffled:
+        random.Random(seed).shuffle(records)
+    for start in range(0, len(records), batch):
+        store.append(records[max(start - 3, 0) : start + batch])
+    live = projections(store.path)
+    assert len(live["hub_calls"]) >= 20
+    assert store.rebuild() == len(records)
+    assert projections(store.path) == live
+    store.close()
+
+
+def test_who_counts_does_not_depend_on_the_order_of_arrival(tmp_path: Path) -> None:
+    records = story(3)
+    found = []
+    for number in range(4):
+        store = SQLiteStore(tmp_path / f"{number}.db")
+        if number:
+            random.Random(number).shuffle(records)
+        for start in range(0, len(records), 7):
+            store.append(records[start : start + 7])
+        found.append(rows(store.path, "SELECT call_id, counted FROM llm_calls ORDER BY 1"))
+        store.close()
+    assert found[0] == found[1] == found[2] == found[3]
+    assert {row["counted"] for row in found[0]} == {0, 1}
+
+
+@pytest.mark.parametrize("what", [{"session_id": "s1"}, {"user_id": "u1"}])
+def test_a_rebuild_after_an_erasure_equals_the_live_rows(tmp_path: Path, what: dict[str, str]) -> None:
+    store = SQLiteStore(tmp_path / "calls.db")
+    records = story(5)
+    store.append(records[:-30])
+    report = store.erase(Erasure(project="shop", before_ns=START * 2, **what))  # type: ignore[arg-type]
+    assert report.calls
+    store.append(records)
+    live = projections(store.path)
+    store.rebuild()
+    assert projections(store.path) == live
+    store.close()
+
+
+def test_progress_reaches_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "_PAGE", 10)
+    store = SQLiteStore(tmp_path / "calls.db")
+    store.append(Factory().calls(10))
+    told: list[tuple[int, int]] = []
+    store.rebuild(lambda done, total: told.append((done, total)))
+    assert told[0] == (10, 40)
+    assert told[-1] == (40, 40)
+    store.close()
+
+
+def test_an_empty_store_is_rebuilt(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "calls.db")
+    assert store.rebuild() == 0
+    store.close()
+
+
+def test_events_written_during_a_rebuild_are_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "_PAGE", 10)
+    store, factory = SQLiteStore(tmp_path / "calls.db"), Factory()
+    store.append(factory.calls(8))
+
+    def write_more(done: int, total: int) -> None:
+        if total <= 40:
+            store.append(factory.calls(3))
+
+    store.rebuild(write_more)
+    live = projections(store.path)
+    assert len(live["hub_calls"]) >= 11
+    store.rebuild()
+    assert projections(store.path) == live
+    store.close()
+
+
+def test_what_is_erased_during_a_rebuild_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "_PAGE", 4)
+    store, factory = SQLiteStore(tmp_path / "calls.db"), Factory()
+    store.append([one for _ in range(4) for one in factory.call([{"role": "user", "content": "secret"}], user_id="u1")])
+    erased: list[int] = []
+
+    def erase(done: int, total: int) -> None:
+        if not erased:
+            erased.append(store.erase(Erasure(project="shop", before_ns=START * 2, user_id="u1")).calls)
+
+    store.rebuild(erase)
+    assert erased == [4]
+    found = rows(store.path, "SELECT user_id, request_summary FROM llm_calls")
+    assert found == [{"user_id": None, "request_summary": None}] * 4
+    store.close()
+
+
+def test_a_rebuild_that_is_stopped_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "_PAGE", 4)
+    store = SQLiteStore(tmp_path / "calls.db")
+    store.append(story(1))
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("UPDATE hub_calls SET provider = 'changed by hand'")
+        connection.commit()
+    before = projections(store.path)
+    last = store.read_all().next
+
+    class Stop(Exception):
+        pass
+
+    def stop_at(limit: int) -> None:
+        seen = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == limit:
+                raise Stop
+
+        with pytest.raises(Stop):
+            store.rebuild(progress)
+
+    for limit in (1, 5):
+        stop_at(limit)
+        assert projections(store.path) == before
+    assert store.read_all().next == last
+    with closing(sqlite3.connect(store.path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    assert not any("rebuil" in name for name in names)
+    store.rebuild()
+    assert rows(store.path, "SELECT count(*) AS n FROM llm_calls WHERE provider = 'changed by hand'") == [{"n": 0}]
+    store.close()
+
+
+def test_the_views_of_contributed_events_are_made_again(tmp_path: Path) -> None:
+    store, factory = SQLiteStore(tmp_path / "calls.db"), Factory()
+    schema = {"type": "acme:limit", "schema_version": 1, "fields": {"retry_after_ms": "real"}}
+    stream = factory.new_id()
+    store.append([factory.event("hub:schema", stream=stream, version=1, call_id=None, data=schema)])
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("DROP VIEW llm_event_acme_limit")
+    store.rebuild()
+    assert rows(store.path, "SELECT retry_after_ms FROM llm_event_acme_limit") == []
+    store.close()
+
+
+def test_appends_of_another_thread_go_on_during_a_rebuild(tmp_path: Path) -> None:
+    store, factory = SQLiteStore(tmp_path / "calls.db"), Factory()
+    store.append(factory.calls(100))
+    batches = [factory.calls(5) for _ in range(20)]
+    thread = threading.Thread(target=lambda: [store.append(batch) for batch in batches])
+    thread.start()
+    store.rebuild()
+    thread.join()
+    live = projections(store.path)
+    assert len(live["hub_calls"]) == 200
+    store.rebuild()
+    assert projections(store.path) == live
+    store.close()
