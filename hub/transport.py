@@ -116,7 +116,7 @@ class LoneExchange(WireCall):
             self._remember()
 
     def _remember(self) -> None:
-        event_id = getattr(self.call, "response_id", None)
+        event_id = getattr(self.call, "response_event_id", None)
         if event_id is not None:
             _failed.set((self._key, event_id))
 

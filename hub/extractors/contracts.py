@@ -11,13 +11,12 @@ from hub.extractors.values import get, message, plain, text
 
 def contract_facts(answer: Any) -> ResponseFacts | None:
     """What *answer* says; None when it is no contract's response."""
-    if get(get(answer, "message"), "role") is not None:
+    if text(get(get(answer, "message"), "role")) is not None:
         return _of_spine(answer)
-    if get(answer, "content") is None:
-        return None
-    if isinstance(get(answer, "content"), list) or hasattr(answer, "tool_calls"):
+    content = get(answer, "content")
+    if isinstance(content, list) or (isinstance(content, str) and hasattr(answer, "tool_calls")):
         return _of_amplifier(answer)
-    return _of_debate(answer)
+    return _of_debate(answer) if isinstance(content, str) else None
 
 
 def _reasons(answer: Any) -> list[str] | None:

@@ -46,12 +46,12 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, Enum):
         return value.value
-    dump = getattr(value, "model_dump", None)
-    if dump is not None and not isinstance(value, type):
+    dump = getattr(kind, "model_dump", None)
+    if callable(dump):
         try:
-            return dump(mode="json", exclude_unset=True, warnings=False)
+            return dump(value, mode="json", exclude_unset=True, warnings=False)
         except Exception:  # not pydantic's own, or a value JSON mode refuses
-            return dump()
+            return dump(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(item) for f in dataclasses.fields(value) if (item := getattr(value, f.name)) is not None}
     return value
