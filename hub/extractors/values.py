@@ -10,16 +10,42 @@ from typing import Any
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
+_ABSENT = object()
+
+
 def get(thing: Any, name: str) -> Any:
     """The key or attribute *name* of *thing*; None when there is none."""
     if isinstance(thing, dict):
         return thing.get(name)
+    fields = getattr(thing, "__dict__", None)
+    if fields is None:
+        return getattr(thing, name, None)
+    value = fields.get(name, _ABSENT)
+    if value is not _ABSENT:
+        return value
+    if _is_model(type(thing)):
+        extra = thing.__pydantic_extra__
+        return None if extra is None else extra.get(name)
     return getattr(thing, name, None)
+
+
+_kinds: dict[type, bool] = {}
+_MOST_KINDS = 4096
+
+
+def _is_model(kind: type) -> bool:
+    """Whether *kind* is one of pydantic's, which take longer to say that they lack an attribute than all else here."""
+    known = _kinds.get(kind)
+    if known is None:
+        known = any("__pydantic_extra__" in base.__dict__ for base in kind.__mro__)
+        if len(_kinds) < _MOST_KINDS:
+            _kinds[kind] = known
+    return known
 
 
 def reader(thing: Any) -> Callable[[str], Any]:
     """`get` of one *thing*, for many names: at a third of the cost where it is a dict."""
-    return thing.get if isinstance(thing, dict) else lambda name: getattr(thing, name, None)
+    return thing.get if isinstance(thing, dict) else lambda name: get(thing, name)
 
 
 def text(value: Any) -> str | None:
@@ -37,21 +63,18 @@ def count(value: Any) -> int | None:
 
 
 def plain(value: Any) -> Any:
-    """*value* as what JSON knows, one level at least: models are dumped, objects become their attributes.
+    """*value* as what JSON knows: a model or dataclass becomes a dict of what it has to say.
 
-    Dicts and lists are returned as they are, the caller's own objects: what hides deeper in them is the sanitiser's.
+    Dicts and lists are returned as they are, the caller's own objects: what hides deeper is for the sanitiser.
     """
     kind = type(value)
     if kind in _SCALARS or kind is dict or kind is list:
         return value
     if isinstance(value, Enum):
         return value.value
-    dump = getattr(kind, "model_dump", None)
-    if callable(dump):
-        try:
-            return dump(value, mode="json", exclude_unset=True, warnings=False)
-        except Exception:  # not pydantic's own, or a value JSON mode refuses
-            return dump(value)
+    if _is_model(kind):
+        said = {name: item for name, item in value.__dict__.items() if item is not None}
+        return {**said, **value.__pydantic_extra__} if value.__pydantic_extra__ else said
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(item) for f in dataclasses.fields(value) if (item := getattr(value, f.name)) is not None}
     return value

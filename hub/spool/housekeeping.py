@@ -84,4 +84,6 @@ class Housekeeping:
         if spool.shelf.dirty:
             spool.shelf.sync()
             spool.control.sync()
+            if (current := spool.shelf.newest) is not None:
+                current.warm(self._rest)
         return spool.shelf.folder is not None

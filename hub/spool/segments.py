@@ -40,6 +40,9 @@ MAX_COUNT = 0xFFFF
 CRC_SLICE = 4096
 """zlib gives up the interpreter for more, and getting it back beside a busy thread takes milliseconds."""
 TOUCH = 64 * 1024
+WARM = 2 << 20
+POPULATE_WRITE = 23
+"""Linux's MADV_POPULATE_WRITE, which the mmap module does not name."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ZEROS = bytes(TOUCH)
 
@@ -159,6 +162,19 @@ class Segment:
             step = min(TOUCH, self.allocated - offset)
             mapped[offset : offset + step] = _ZEROS[:step]
             rest()
+
+    def warm(self, rest: Rest) -> None:
+        """Make the pages that come next writable. A sync leaves every page clean, and the first write to a clean page
+        costs the program more than the copy itself (1.2 us instead of 0.15, measured)."""
+        mapped, start = self.map, self.end // mmap.PAGESIZE * mmap.PAGESIZE
+        if mapped is None:
+            return
+        try:
+            for offset in range(start, min(start + WARM, self.allocated), TOUCH):
+                mapped.madvise(POPULATE_WRITE, offset, min(TOUCH, self.allocated - offset))
+                rest()
+        except (OSError, ValueError):  # a kernel before 5.14, or the segment was let go meanwhile
+            pass
 
     def activate(self, ordinal: int, base: int, events_before: int) -> mmap.mmap:
         """Put the segment to use behind the others. Raises: OSError: It cannot be mapped."""
