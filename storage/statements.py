@@ -21,7 +21,7 @@ class Insert:
     """INSERT of rows given as one flat list of values."""
 
     def __init__(self, table: str, columns: Sequence[str], *, conflict: str = "") -> None:
-        self.columns = tuple(columns)
+        self.table, self.columns = table, tuple(columns)
         row = f"({','.join('?' * len(self.columns))})"
         self._sql = {
             size: f"INSERT INTO {table} ({','.join(self.columns)}) VALUES {','.join([row] * size)} {conflict}"

@@ -1,0 +1,157 @@
+"""Tables, migrations, snapshot and the writer's column lists say the same."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from hub.errors import HubError, SchemaMismatch
+from storage import append, migrate, projector
+from storage.schema import metadata
+from storage.sqlite import SQLiteStore
+from tests.factories import Factory
+from tests.store_rows import projections, rows
+
+
+def migrated(path: Path) -> Path:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate.upgrade(connection, None)
+    return path
+
+
+def schema(path: Path) -> list[tuple[str, str, list[str]]]:
+    found = rows(path, "SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
+    return [(row["type"], row["name"], (row["sql"] or "").split()) for row in found]
+
+
+def test_the_migrations_make_the_tables_that_are_declared(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{migrated(tmp_path / 'x.db')}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": migrate.VERSION_TABLE})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_a_new_store_is_what_the_migrations_make(tmp_path: Path) -> None:
+    assert migrate.snapshot() == Path(migrate.__file__).with_name("schema.sql").read_text(), (
+        "run python -m storage.migrate"
+    )
+    store = SQLiteStore(tmp_path / "new.db")
+    store.checkpoint("made")
+    store.close()
+    assert schema(tmp_path / "new.db") == schema(migrated(tmp_path / "old.db"))
+    version = f"SELECT version_num FROM {migrate.VERSION_TABLE}"
+    assert rows(tmp_path / "new.db", version) == [{"version_num": migrate.REVISION}]
+
+
+def test_the_writer_names_the_columns_that_there_are() -> None:
+    inserts = [
+        append._INSERT_EVENTS,
+        append._INSERT_CONTENTS,
+        projector._INSERT_CALLS,
+        projector._INSERT_PARTS,
+        projector._INSERT_ATTEMPTS,
+        projector._INSERT_TOOL_CALLS,
+        projector._INSERT_TOOL_RESULTS,
+    ]
+    for insert in inserts:
+        declared = [column.name for column in metadata.tables[insert.table].columns]
+        assert sorted(insert.columns) == sorted(declared), insert.table
+
+
+def test_a_rebuild_copies_columns_in_their_order(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "x.db")
+    store.append(Factory().calls(2))
+    before = projections(store.path)
+    store.rebuild()
+    assert projections(store.path) == before
+    store.close()
+
+
+def test_the_migrations_are_found_from_a_checkout() -> None:
+    assert (migrate.locate() / "versions" / "0001_first_schema.py").is_file()
+
+
+def test_the_migrations_are_found_from_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(migrate.locate(), tmp_path / "storage" / "migrations")
+    monkeypatch.setattr(migrate, "__file__", str(tmp_path / "storage" / "migrate.py"))
+    assert migrate.locate() == tmp_path / "storage" / "migrations"
+
+
+def test_missing_migrations_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "__file__", str(tmp_path / "storage" / "migrate.py"))
+    with pytest.raises(HubError, match="install llm-hub again"):
+        migrate.locate()
+
+
+# Upgrades.
+
+_NEXT = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision = "0002", "0001"
+
+def upgrade() -> None:
+    op.add_column("hub_calls", sa.Column("mood", sa.Text()))
+    op.create_table("hub_moods", sa.Column("name", sa.Text(), primary_key=True))
+    {more}
+"""
+
+
+def with_next(folder: Path, more: str = "") -> Path:
+    """The migrations, and one more."""
+    shutil.copytree(migrate.locate(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "0002_next.py").write_text(_NEXT.format(more=more))
+    return folder
+
+
+def filled(path: Path) -> SQLiteStore:
+    store = SQLiteStore(path)
+    store.append(Factory().calls(3))
+    return store
+
+
+def test_an_upgrade_keeps_a_backup_and_everything_else(tmp_path: Path) -> None:
+    store = filled(tmp_path / "x.db")
+    store.close()
+    before = projections(store.path)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        backup = migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more"))
+    assert backup == tmp_path / "x.db.backup-0001"
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert projections(backup) == before
+    assert rows(store.path, "SELECT mood FROM hub_calls LIMIT 1") == [{"mood": None}]
+    assert rows(store.path, "SELECT version_num FROM hub_schema") == [{"version_num": "0002"}]
+    assert projections(store.path)["llm_calls"] == before["llm_calls"]
+
+
+def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
+    store = filled(tmp_path / "x.db")
+    store.close()
+    before = rows(store.path, "SELECT sql FROM sqlite_master")
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection, pytest.raises(ZeroDivisionError):
+        migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more", "1 / 0"))
+    assert rows(store.path, "SELECT sql FROM sqlite_master") == before
+    store.append(Factory("another").calls(1))
+    store.close()
+
+
+def test_a_newer_store_is_refused_untouched(tmp_path: Path) -> None:
+    store = filled(tmp_path / "x.db")
+    store.close()
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("UPDATE hub_schema SET version_num = '0099'")
+        connection.commit()
+    before = store.path.read_bytes()
+    with pytest.raises(SchemaMismatch, match="upgrade llm-hub") as caught:
+        store.append(Factory("another").calls(1))
+    assert (caught.value.found, caught.value.expected) == ("0099", migrate.REVISION)
+    assert store.path.read_bytes() == before
