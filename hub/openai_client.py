@@ -14,6 +14,7 @@ from hub import recorder as recorders
 from hub.exchange import WireCall, enter, leave
 from hub.extractors.requests import asked
 from hub.extractors.wire import operation_of, provider_of
+from hub.transport import is_recording, recording_view
 from hub.views import subclass
 from hub.watch import HasRecorder, async_sync, sync, trouble
 
@@ -67,8 +68,6 @@ class _Traced:
 
     def _hub_look_through(self) -> None:
         """Have the http client's bytes recorded, also that of a copy with an http client of its own."""
-        from hub.transport import is_recording, recording_view
-
         client: Any = self
         if not is_recording(client._client):
             client._client = recording_view(client._client, self._hub)

@@ -66,15 +66,15 @@ def param(value: Any) -> Any:
 
 def asked(values: Mapping[str, Any]) -> Asked:
     """Read *values*, arguments by name or a wire body."""
-    request = next((value for name in _SOURCES if (value := values.get(name)) is not None), None)
+    request = _first(values, _SOURCES)
     params: dict[str, Any] = {}
-    inner = get(request, "messages") if request is not None and not isinstance(request, str | list) else None
+    inner = None if request is None or isinstance(request, str | list) else get(request, "messages")
     if inner is not None:
         _read_params(params, {name: value for name in PARAMS if (value := get(request, name)) is not None})
     _read_params(params, values)
     said = messages(inner if inner is not None else request)
-    system = next((value for name in _SYSTEM if isinstance(value := values.get(name), str) and value), None)
-    if system is not None:
+    system = _first(values, _SYSTEM)
+    if isinstance(system, str) and system:
         said = [{"role": "system", "content": system}, *(said or ())]
     tools = values.get("tools")
     if tools is None and inner is not None:
@@ -86,6 +86,13 @@ def asked(values: Mapping[str, Any]) -> Asked:
         params or None,
         values.get("stream") is True or (inner is not None and get(request, "stream") is True),
     )
+
+
+def _first(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    for name in names:
+        if (value := values.get(name)) is not None:
+            return value
+    return None
 
 
 def _read_params(params: dict[str, Any], values: Mapping[str, Any]) -> None:
