@@ -196,9 +196,15 @@ class Append:
             if held is None or (held.source == prices.source and held.version != prices.version):
                 card = prices.card(provider, model)
                 if held is None or card != held.card:
-                    effective = 0 if held is None else self._now
+                    effective = 0 if held is None else self._after_all_priced()
                     self._keep_price(PriceRow(provider or "", model, effective, prices.source, prices.version, card))
             memory.checked_prices.add((provider, model))
+
+    def _after_all_priced(self) -> int:
+        """The earliest start of a new card that leaves every cost as it is. Within `_price`, no call of the batch is
+        written yet."""
+        row = self._connection.execute("SELECT started_ns FROM hub_calls ORDER BY started_at DESC LIMIT 1").fetchone()
+        return 0 if row is None or row[0] is None else int(row[0]) + 1
 
     def _keep_price(self, row: PriceRow) -> None:
         card = None if row.card is None else orjson.dumps(row.card).decode()

@@ -1,0 +1,384 @@
+"""The SQLite file: trouble with it, several who write to it, who may read it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from hub.errors import ConfigError, ForeignStore, StoreError, StoreUnavailable
+from hub.pricing import PriceList
+from storage import connection as files
+from storage import open_store
+from storage.sqlite import SQLiteStore
+from tests.factories import Factory
+from tests.store_rows import projections, rows
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SQLiteStore]:
+    store = SQLiteStore(tmp_path / "calls.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def factory() -> Factory:
+    return Factory()
+
+
+def connection_of(store: SQLiteStore) -> sqlite3.Connection:
+    assert store._connection is not None
+    return store._connection
+
+
+# Opening.
+
+
+def test_a_store_and_its_folders_are_made_for_their_owner_alone(tmp_path: Path, factory: Factory) -> None:
+    path = tmp_path / "not" / "there" / "calls.db"
+    store = SQLiteStore(path)
+    assert not path.parent.exists(), "opening waits for the first use"
+    store.append(factory.call())
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert modes == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite:///{}", "sqlite+pysqlite:///{}", "sqlite:///{}?timeout=5"])
+def test_a_url_names_a_file(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "a b%20c.db"
+    store = open_store(url.format(path))
+    assert store.path == path
+    store.checkpoint("made")
+    assert path.exists()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "calls.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "mysql://u:secret@host/db?key=secret"]
+)
+def test_a_url_that_names_none_is_refused_with_the_remedy(url: str) -> None:
+    with pytest.raises(ConfigError, match="sqlite:///FILE") as caught:
+        open_store(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_settings_that_durability_rests_on(store: SQLiteStore) -> None:
+    store.checkpoint("made")
+    found = {
+        name: connection_of(store).execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "mmap_size")
+    }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "mmap_size": 0}
+
+
+def test_another_program_s_database_is_refused_untouched(tmp_path: Path, factory: Factory) -> None:
+    path = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(path)) as theirs:
+        theirs.execute("CREATE TABLE recipes (name)")
+    before = path.read_bytes()
+    with pytest.raises(ForeignStore, match="recipes"):
+        SQLiteStore(path).append(factory.call())
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_untouched(tmp_path: Path, factory: Factory) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("Dear diary, " * 200)
+    with pytest.raises(ForeignStore, match="not a SQLite database"):
+        SQLiteStore(path).append(factory.call())
+    assert path.read_text() == "Dear diary, " * 200
+
+
+def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path, factory: Factory) -> None:
+    with pytest.raises(StoreError, match=str(tmp_path)):
+        SQLiteStore(tmp_path).append(factory.call())
+
+
+def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
+    mounts = f"disk / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\nother {tmp_path}/local ext4 rw 0 0\n"
+    with pytest.raises(StoreError, match="nfs4"):
+        files.refuse_network_folder(tmp_path / "calls.db", mounts)
+    files.refuse_network_folder(tmp_path / "local" / "calls.db", mounts)
+    files.refuse_network_folder(Path("/calls.db"), mounts)
+
+
+# Trouble, and its end.
+
+
+def test_a_locked_database_takes_nothing_and_goes_on_when_it_is_free(
+    store: SQLiteStore, factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append(factory.call())
+    connection_of(store).execute("PRAGMA busy_timeout = 20")
+    call = factory.call()
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            store.append(call)
+        other.execute("ROLLBACK")
+    assert store.append(call).new == 4
+
+
+def test_a_writer_that_holds_the_lock_file_too_long_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    with files.write_lock(path), pytest.raises(StoreUnavailable, match="another process"), files.write_lock(path, 0.05):
+        pass
+    with files.write_lock(path):
+        pass
+
+
+def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room(store: SQLiteStore, factory: Factory) -> None:
+    store.append(factory.call())
+    before = projections(store.path)
+    connection = connection_of(store)
+    connection.execute("PRAGMA max_page_count = 40")
+    calls = factory.calls(300)
+    with pytest.raises(StoreUnavailable, match="full"):
+        store.append(calls)
+    assert projections(store.path) == before
+    connection.execute("PRAGMA max_page_count = 1000000")
+    assert store.append(calls).new == 1200
+    live = projections(store.path)
+    store.rebuild()
+    assert projections(store.path) == live
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_a_read_only_database_takes_nothing_and_says_what_to_do(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from pathlib import Path
+from hub.errors import StoreUnavailable
+from storage.sqlite import SQLiteStore
+from tests.factories import Factory
+os.setuid(65534)
+try:
+    SQLiteStore(Path(sys.argv[1])).append(Factory().call())
+except StoreUnavailable as error:
+    print(error)
+"""
+    folder = Path("/tmp") / f"hub-read-only-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    try:
+        store = SQLiteStore(folder / "calls.db")
+        store.append(Factory("another").call())
+        store.close()
+        store.path.chmod(0o644)
+        run = subprocess.run(
+            [sys.executable, "-c", script, str(store.path)], capture_output=True, text=True, cwd=Path.cwd(), check=True
+        )
+        assert "cannot be written" in run.stdout
+        assert "permission" in run.stdout
+        assert str(store.path) in run.stdout
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_deleted_store_is_made_anew_with_what_comes(store: SQLiteStore, factory: Factory) -> None:
+    store.append(factory.call())
+    for file in store.path.parent.glob("calls.db*"):
+        file.unlink()
+    call = factory.call()
+    assert store.append(call).new == 4
+    assert list(store.read_all().events) == call
+    assert rows(store.path, "SELECT count(*) AS n FROM llm_messages") == [{"n": 2}]
+
+
+def test_the_journal_of_a_deleted_store_is_not_played_into_the_new_one(store: SQLiteStore, factory: Factory) -> None:
+    store.append(factory.calls(20))
+    store.path.unlink()
+    assert store.path.with_name("calls.db-wal").exists()
+    call = factory.call()
+    store.append(call)
+    assert list(store.read_all().events) == call
+    assert rows(store.path, "PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+
+
+def test_a_store_replaced_by_another_is_noticed(store: SQLiteStore, factory: Factory, tmp_path: Path) -> None:
+    other = SQLiteStore(tmp_path / "other.db")
+    first = factory.call()
+    other.append(first)
+    other.close()
+    store.append(factory.call())
+    for suffix in ("-wal", "-shm"):
+        store.path.with_name(store.path.name + suffix).unlink()
+    (tmp_path / "other.db").replace(store.path)
+    second = factory.call()
+    store.append(second)
+    assert list(store.read_all().events) == first + second
+
+
+def test_a_transaction_that_fails_leaves_nothing_remembered(
+    store: SQLiteStore, factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [{"role": "user", "content": "once"}]
+    store.append(factory.call())
+    connection_of(store).execute("PRAGMA max_page_count = 30")
+    with pytest.raises(StoreUnavailable):
+        store.append(factory.call(messages) + factory.calls(300))
+    connection_of(store).execute("PRAGMA max_page_count = 1000000")
+    call = factory.call(messages)
+    store.append(call)
+    assert list(store.read_stream(UUID(call[0]["stream_id"]))) == call
+
+
+# Several who write.
+
+
+def _write(path: Path, name: str, calls: int) -> None:
+    store, factory = SQLiteStore(path), Factory(name)
+    shared = [{"role": "system", "content": "the same for all"}]
+    for _ in range(calls // 10):
+        store.append([one for _ in range(10) for one in factory.call(shared)])
+    store.close()
+
+
+def test_several_processes_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_write, args=(path, f"p{number}", 50)) for number in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    found = rows(path, "SELECT producer, count(*) AS n, sum(cost_nanos) AS cost FROM llm_calls GROUP BY 1 ORDER BY 1")
+    assert [(row["producer"], row["n"], row["cost"]) for row in found] == [
+        (f"p{n}", 50, 50 * 337_500) for n in range(4)
+    ]
+    same = "SELECT count(*) AS n FROM hub_contents WHERE body LIKE '%the same for all%'"
+    assert rows(path, same) == [{"n": 1}]
+    live = projections(path)
+    store = SQLiteStore(path)
+    store.rebuild()
+    assert projections(path) == live
+    store.close()
+
+
+def test_threads_share_a_store(store: SQLiteStore) -> None:
+    def write(name: str) -> None:
+        factory = Factory(name)
+        for _ in range(10):
+            store.append(factory.call())
+
+    threads = [threading.Thread(target=write, args=(f"t{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rows(store.path, "SELECT count(*) AS n FROM llm_calls") == [{"n": 60}]
+    assert rows(store.path, "SELECT max(position) AS n FROM hub_events") == [{"n": 240}]
+
+
+def test_what_another_process_erased_is_not_referred_to_from_memory(tmp_path: Path, factory: Factory) -> None:
+    from hub.store import Erasure
+
+    one, two = SQLiteStore(tmp_path / "calls.db"), SQLiteStore(tmp_path / "calls.db")
+    messages = [{"role": "user", "content": "shared"}]
+    one.append(factory.call(messages, user_id="u1"))
+    two.erase(Erasure(project="shop", before_ns=2**62, user_id="u1"))
+    call = factory.call(messages)
+    one.append(call)
+    assert list(one.read_stream(UUID(call[0]["stream_id"]))) == call
+    one.close()
+    two.close()
+
+
+# What it keeps.
+
+
+def test_projects_do_not_share_content(store: SQLiteStore) -> None:
+    messages = [{"role": "user", "content": "equal"}]
+    for project in ("a", "b"):
+        store.append(Factory(project, project=project).call(messages))
+    found = rows(store.path, "SELECT hash, project FROM hub_contents WHERE body LIKE '%equal%' ORDER BY project")
+    assert [row["project"] for row in found] == ["a", "b"]
+    assert found[0]["hash"] != found[1]["hash"]
+
+
+def test_wire_bodies_are_packed_and_messages_are_not(store: SQLiteStore, factory: Factory) -> None:
+    store.append(factory.call(wire=True))
+    found = rows(store.path, "SELECT body IS NULL AS packed, bytes, length(packed) AS length FROM hub_contents")
+    assert sorted(row["packed"] for row in found) == [0, 0, 0, 1]
+    (packed,) = (row for row in found if row["packed"])
+    assert packed["length"] < packed["bytes"]
+
+
+def test_erased_text_is_in_none_of_the_files(store: SQLiteStore, factory: Factory) -> None:
+    from hub.store import Erasure
+
+    secret = "xyzzy-plugh-canary"
+    store.append(factory.call([{"role": "user", "content": secret}], secret, error=secret, user_id=secret))
+    store.append(factory.calls(20))
+    assert any(secret.encode() in file.read_bytes() for file in store.path.parent.glob("calls.db*"))
+    store.erase(Erasure(project="shop", before_ns=2**62, user_id=secret))
+    store.append(factory.calls(2))
+    for file in store.path.parent.glob("calls.db*"):
+        assert secret.encode() not in file.read_bytes(), file
+
+
+def test_the_checkpoint_of_its_own_projections_follows_the_log(store: SQLiteStore, factory: Factory) -> None:
+    store.append(factory.call())
+    assert store.checkpoint("calls") == store.read_all().next
+
+
+class Prices(PriceList):
+    """A price list that tests can change."""
+
+    source = "ours"
+
+    def __init__(self, version: str, rate: str | None) -> None:
+        self.version = version
+        self.rate = rate
+
+    def load(self) -> None:
+        return
+
+    def card(self, provider: str | None, model: str) -> list[dict[str, object]] | None:
+        return None if self.rate is None else [{"rates": {"input": self.rate, "output": self.rate}}]
+
+
+@pytest.mark.parametrize("before", ["1", None])
+def test_new_prices_are_for_new_calls_and_a_rebuild_keeps_the_old(
+    tmp_path: Path, factory: Factory, before: str | None
+) -> None:
+    path = tmp_path / "calls.db"
+    for prices in (Prices("1", before), Prices("2", "3"), Prices("3", "3")):
+        store = SQLiteStore(path, prices=prices, wall=lambda: factory.now - 1)
+        factory.now += 10**9
+        store.append(factory.call())
+        live = projections(path)
+        store.rebuild()
+        assert projections(path) == live
+        store.close()
+    old = None if before is None else 750
+    costs = rows(path, "SELECT cost_nanos, price_version FROM llm_calls ORDER BY started_at")
+    assert [row["cost_nanos"] for row in costs] == [old, 2250, 2250]
+    assert costs[2]["price_version"] == "2", "the same rates in a newer list are no new price"
+
+
+def test_writing_needs_no_sqlalchemy(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from storage.sqlite import SQLiteStore
+from tests.factories import Factory
+SQLiteStore(Path(sys.argv[1])).append(Factory().call())
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"sqlalchemy", "alembic"}))
+"""
+    run = [sys.executable, "-c", script, str(tmp_path / "calls.db")]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.strip() == "[]"
