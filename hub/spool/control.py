@@ -46,6 +46,8 @@ class Reason(IntEnum):
 
 
 _MAGIC, _WORDS, EMITTED, MADE_IN_APPEND, DURABLE_TIMEOUTS, MEMORY_FALLBACKS, DEFERRED, REPORTED_RECOVERY = range(8)
+PASSED_AT_DEATH, OPEN_AT_DEATH, EMITTED_BEFORE_CLOSING, PASSED_BEFORE_CLOSING = range(8, 12)
+"""For recovery, which may itself be killed and begun again: each one more than its value, 0 is not known yet."""
 _REASONS = 16
 _DROPPED, _REPORTED = 16, 32
 _SINKS, _SINK = 64, 64

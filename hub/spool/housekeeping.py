@@ -33,6 +33,8 @@ class Housekeeping:
         self._reclaim()
         if not spool.closed:
             self._prepare()
+            if (current := spool.shelf.newest) is not None:
+                current.warm(self._rest)
 
     def _reclaim(self) -> None:
         cursors, lag = self._spool.cursors, self._spool.bounds.lag
@@ -85,5 +87,5 @@ class Housekeeping:
             spool.shelf.sync()
             spool.control.sync()
             if (current := spool.shelf.newest) is not None:
-                current.warm(self._rest)
+                current.warm_until = 0
         return spool.shelf.folder is not None

@@ -125,6 +125,8 @@ class Segment:
         """Frames before this are whole. Only the append path moves it."""
         self.events = 0
         self.sealed = False
+        self.warm_until = 0
+        """Pages before this are as `warm` left them."""
         self.synced = DATA
         self._files = threading.Lock()
 
@@ -164,13 +166,15 @@ class Segment:
             rest()
 
     def warm(self, rest: Rest) -> None:
-        """Make the pages that come next writable. A sync leaves every page clean, and the first write to a clean page
+        """Have the pages that come next writable. A sync leaves every page clean, and the first write to a clean page
         costs the program more than the copy itself (1.2 us instead of 0.15, measured)."""
-        mapped, start = self.map, self.end // mmap.PAGESIZE * mmap.PAGESIZE
-        if mapped is None:
+        mapped = self.map
+        if mapped is None or self.warm_until - self.end > WARM // 2:
             return
+        start = max(self.warm_until, self.end // mmap.PAGESIZE * mmap.PAGESIZE)
+        self.warm_until = min(start + WARM, self.allocated)
         try:
-            for offset in range(start, min(start + WARM, self.allocated), TOUCH):
+            for offset in range(start, self.warm_until, TOUCH):
                 mapped.madvise(POPULATE_WRITE, offset, min(TOUCH, self.allocated - offset))
                 rest()
         except (OSError, ValueError):  # a kernel before 5.14, or the segment was let go meanwhile
