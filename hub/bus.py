@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from hub.events import Event, EventRecord, decode
-
-log = logging.getLogger("hub")
+from hub.harmless import is_harmless, log
 
 E = TypeVar("E", bound=Event)
 Handler = Callable[[Any], None]
@@ -68,7 +66,9 @@ class EventBus:
                 event = event or decode(record)
                 if isinstance(what, str) or isinstance(event, what):
                     handler(event)
-            except Exception as error:
+            except BaseException as error:
+                if not is_harmless(error):
+                    raise
                 log.warning("subscriber %s failed with %s on %s", _name(handler), type(error).__name__, record["type"])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,8 +15,6 @@ from hub.events import EventRecord
 from hub.span_content import content_attributes
 from hub.span_shape import CallShape, SpanShape, shape_of, span_name, start_attributes
 from hub.tracing_context import Mint, Minted
-
-log = logging.getLogger("hub")
 
 
 class NativeSpan(Minted):

@@ -17,10 +17,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from requests.adapters import HTTPAdapter
 
 from hub.errors import HubError
+from hub.harmless import log
 from hub.polite import Rest
 from hub.tracing_context import suppress_instrumentation
-
-log = logging.getLogger("hub")
 
 TIMEOUT_SECONDS = 5.0
 """Of one request, unless OTEL_EXPORTER_OTLP_TIMEOUT or _TRACES_TIMEOUT says otherwise."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,11 +9,10 @@ from typing import Protocol
 
 from hub.delivery import TRIES_BEFORE_SPLIT, Delivered, Splitter, backoff, is_outage, place_of
 from hub.events import Data, EventRecord
+from hub.harmless import log
 from hub.spool import STORE, Spool
 from hub.spool.cursor import Batch
 from hub.spool.durability import Gate
-
-log = logging.getLogger("hub")
 
 MAX_EVENTS, MAX_BYTES = 1000, 4 << 20
 POLL = 0.04

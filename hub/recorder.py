@@ -5,7 +5,6 @@ Nothing here raises into the program that is observed.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
@@ -32,12 +31,11 @@ from hub.facts import (
     weigh,
     without_content,
 )
+from hub.harmless import log
 from hub.log import Appended, Log, Pressure, Priority, Stream
 from hub.messages import summarise
 from hub.session import labels
 from hub.tracing_context import Minted
-
-log = logging.getLogger("hub")
 
 DAY_NS = 86_400 * 10**9
 MAX_ERROR_TEXT = 8_192
@@ -464,7 +462,10 @@ class Recorder:
                 note = notes.popleft()
             except IndexError:
                 return
-            note()
+            try:
+                note()
+            except Exception as error:
+                self.trouble("what a finaliser left", error)
 
 
 def _noted(marks: Marks | None) -> Data:

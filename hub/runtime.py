@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sys
 import threading
@@ -19,6 +18,7 @@ from hub.config import Settings, load
 from hub.content import Cleaner
 from hub.errors import HubError
 from hub.events import Constants, Event
+from hub.harmless import log
 from hub.manual import ManualCall
 from hub.pipeline import Pipeline, Sink
 from hub.recorder import Clock, Recorder, emit_to, new_id
@@ -29,8 +29,6 @@ from hub.store_sink import StoreSink
 from hub.telemetry import Tracing
 from hub.traced import traced
 from storage import open_store
-
-log = logging.getLogger("hub")
 
 E = TypeVar("E", bound=Event)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
-log = logging.getLogger("hub")
+from hub.harmless import log
 
 V = TypeVar("V", bound=str | bool | int | float | Sequence[str])
 

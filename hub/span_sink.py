@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from hub.events import EventRecord
+from hub.harmless import log
 from hub.polite import Rest, rest
 from hub.semconv import CONTENT_SHED
 from hub.span_content import content_attributes
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from hub.otlp import Exporter
     from hub.spans import Origin
 
-log = logging.getLogger("hub")
 
 MAX_SPANS = 64
 """In one request. Putting one of 512 together is a single step of 6 ms that nothing can interrupt; 64 take 0.5."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from urllib.parse import unquote
 from opentelemetry import trace
 
 from hub import semconv
+from hub.harmless import log
 from hub.native_spans import NativeTracer
 from hub.span_limits import limits_from
 from hub.span_sink import SpanSink
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from hub.events import EventRecord
 
-log = logging.getLogger("hub")
 
 Setting = Literal["auto", "export", "native", "off"]
 Mode = Literal["export", "native", "off"]

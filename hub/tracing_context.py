@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +25,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-log = logging.getLogger("hub")
+from hub.harmless import log
 
 Sampler = Callable[[int, SpanContext | None], bool]
 """Takes the trace id and the valid parent, if there is one; True: the call's span is to be exported."""

@@ -15,6 +15,7 @@ from hub.calls import Call, ResponseFacts, current_call
 from hub.extractors import Extractor, response_facts
 from hub.extractors.requests import Arguments
 from hub.extractors.streams import FOLD, Chunks
+from hub.harmless import is_harmless, log
 from hub.recorder import Recorder
 
 MAX_EXTRACTED_CHUNKS = 65_536
@@ -74,7 +75,9 @@ class Watch:
                 facts = response_facts(result)
                 if self.extract is not None:
                     facts.update(self.extract(self.arguments.by_name(args, kwargs), result))
-        except Exception as error:
+        except BaseException as error:
+            if not is_harmless(error):
+                raise
             trouble(call.recorder, "reading a result", error)
         call.end(facts)
 
@@ -121,7 +124,9 @@ class StreamWatch:
         try:
             if watch.extract is not None and call.recording:
                 facts.update(watch.extract(watch.arguments.by_name(self._args, self._kwargs), self.chunks.kept))
-        except Exception as error:
+        except BaseException as error:
+            if not is_harmless(error):
+                raise
             trouble(call.recorder, "reading a stream", error)
         call.end(facts)
 
@@ -222,4 +227,4 @@ def trouble(recorder: Recorder | None, where: str, error: BaseException) -> None
     if recorder is not None:
         recorder.trouble(where, error)
     else:
-        recorders.log.warning("hub: %s failed with %s; the call went on", where, type(error).__name__)
+        log.warning("hub: %s failed with %s; the call went on", where, type(error).__name__)
