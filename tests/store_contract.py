@@ -66,7 +66,13 @@ class StoreContract:
         assert store.read_all().next is None
 
     def test_events_come_back_as_they_went_in(self, store: Store, factory: Factory) -> None:
-        whole = {"session_id": "s", "user_id": "u", "tags": {"a": "b"}, "tracestate": "x=y", "parent_is_remote": False}
+        whole: dict[str, Any] = {
+            "session_id": "s",
+            "user_id": "u",
+            "tags": {"a": "b"},
+            "tracestate": "x=y",
+            "parent_is_remote": False,
+        }
         records = factory.call(wire=True, tools=[{"name": "look"}], **whole) + factory.call(error="no")
         records[0]["parent_span_id"] = records[0]["causation_id"] = "x"
         before = copy.deepcopy(records)
@@ -198,7 +204,7 @@ class StoreContract:
 
     @pytest.mark.parametrize("kind", ["call_id", "session_id", "user_id"])
     def test_erasure_takes_content_and_who_it_was(self, store: Store, factory: Factory, kind: str) -> None:
-        who = {"session_id": "s1", "user_id": "u1", "tags": {"k": "v"}}
+        who: dict[str, Any] = {"session_id": "s1", "user_id": "u1", "tags": {"k": "v"}}
         told = factory.call([{"role": "user", "content": "a secret"}], "another", error=None, **who)
         note = factory.event("acme:note", stream=told[0]["stream_id"], version=5, data={"text": "private"}, **who)
         kept = factory.call(session_id="s2", user_id="u2")
