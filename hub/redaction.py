@@ -76,9 +76,11 @@ _KEYS = re.compile(rf"{_LEFT}(?:{'|'.join(_VENDOR_KEYS)}|{_LOOSE_SK}|{_SCHEME})|
 _BEFORE_KEY = ("api", "secret", "private", "access", "account", "signing", "encryption", "subscription", "master")
 _BEFORE_TOKEN = ("access", "refresh", "auth", "id", "session", "security", "bearer", "api", "oauth", "bot", "private")
 _STRONG = (
-    rf"(?:{'|'.join(_BEFORE_KEY)})[-_]?(?:access[-_]?)?key"
-    rf"|(?:{'|'.join(_BEFORE_TOKEN)})[-_]?(?:access[-_]?)?token"
+    rf"(?:{'|'.join(_BEFORE_KEY)})[-_. ]?(?:access[-_. ]?)?key"
+    rf"|(?:{'|'.join(_BEFORE_TOKEN)})[-_. ]?(?:access[-_. ]?)?token"
     r"|secret|passw(?:or)?d|passphrase|authorization|credentials?|cookie"
+    # the shell's PWD is the folder it works in
+    rf"|pwd(?!\\*[\"']?{_BLANK}[:=]>?{_BLANK}\\*[\"']?[/~.])"
 )
 _ASSIGN = rf"{_BLANK}(?:=>?(?!=)|%3D){_BLANK}"
 _NAMES = re.compile(
@@ -117,6 +119,7 @@ _NAME_STARTS = (
     ("author", "ization"),
     ("credential", "s?"),
     ("cookie", ""),
+    ("pwd", ""),
 )
 
 
@@ -126,11 +129,12 @@ def _name_matcher() -> str:
     keys = "|".join(map(_cased, _BEFORE_KEY))
     return "|".join(
         (
-            rf"(?:{keys})(?i-u:[-_]?(?:access[-_]?)?key){after}",
+            rf"(?:{keys})(?i-u:[-_. ]?(?:access[-_. ]?)?key){after}",
             *(rf"{_cased(start)}(?i-u:{rest}){after}" for start, rest in _NAME_STARTS),
             rf"""{_cased("cookie")}:[ \t]*[^ \t\r\n"'\\=]+=""",
             # with a few more literals than this the engine changes to another search, and that takes five times as long
-            r"[?&6F](?:key|sig|token|auth|signature|Signature|X-Amz-Signature|X-Goog-Signature)(?:=|%3[Dd])",
+            r"(?:[?&]|%26|%3F|u0026)"
+            r"(?:key|sig|token|auth|signature|Signature|X-Amz-Signature|X-Goog-Signature)(?:=|%3[Dd])",
         )
     )
 

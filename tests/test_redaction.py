@@ -129,6 +129,7 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
 PIECES = st.sampled_from(
     [
         *("password", "API_KEY", "secret", "Authorization", "cookie", "access_token", "token", "?key", "&sig", "auth"),
+        *("pwd", "Pwd", "api key", "%3Fkey", "%26sig", "\\u0026signature"),
         *("=", ":", '"', "'", "\\", " ", "%3D", "Bearer ", "abc123", "abcdefghij", "://", "@", "/", "eyJ", ".", "sk-"),
     ]
 )
