@@ -29,7 +29,8 @@ def _heading(answer: Any) -> ResponseFacts:
         "response_id": text(said("id")),
         "usage": usage_of(usage),
     }
-    if (cost := cost_of(get(usage, "cost"))) is not None:  # OpenRouter's
+    charged = None if usage is None else get(usage, "cost")  # OpenRouter's
+    if charged is not None and (cost := cost_of(charged)) is not None:
         facts["reported_cost_usd"], facts["cost_reporter"] = cost, "provider"
     return facts
 
