@@ -152,6 +152,7 @@ class WireCall:
         self._began = 0
         self._reading = False
         self._on_its_own = self.alone
+        self._put_off = False
         self._conclusion: Conclusion | None = None
 
     # The transport's side.
@@ -229,6 +230,7 @@ class WireCall:
     def forgotten(self, reception: Reception) -> None:
         """`closed`, for a finaliser: it may run in the middle of anything, so the work is left to others."""
         if not reception.over:
+            self._put_off = True
             self.call.recorder.defer(lambda: self.closed(reception))
 
     def _over(self, reception: Reception, conclusion: Conclusion) -> None:
@@ -277,7 +279,7 @@ class WireCall:
                 facts = {**response_facts(result), **facts}
             except Exception as error:
                 trouble(self.call.recorder, "reading a result", error)
-        if conclusion.status == "abandoned":
+        if conclusion.status == "abandoned" and not self._put_off:
             let_go(self.call, facts)
         else:
             self.call.end(facts, error=conclusion.error, status=conclusion.status)
