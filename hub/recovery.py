@@ -19,10 +19,20 @@ import uuid_utils
 from hub.delivery import Delivered, Splitter, is_outage
 from hub.errors import HubError
 from hub.events import ENVELOPE_DEFAULTS, Constants, Data, EventRecord, decode_frame
-from hub.pipeline import MAX_BYTES, MAX_EVENTS, EmitOwn, conflict_data
+from hub.pipeline import MAX_BYTES, MAX_EVENTS, conflict_data
 from hub.polite import Rest, rest
 from hub.spool import STORE
-from hub.spool.control import EMITTED, REPORTED_RECOVERY, Control, Reason, SinkState
+from hub.spool.control import (
+    EMITTED,
+    EMITTED_BEFORE_CLOSING,
+    OPEN_AT_DEATH,
+    PASSED_AT_DEATH,
+    PASSED_BEFORE_CLOSING,
+    REPORTED_RECOVERY,
+    Control,
+    Reason,
+    SinkState,
+)
 from hub.spool.folder import discard, folders, sweep, take_lock
 from hub.spool.segments import DATA, Frame, scan, segment_files
 from hub.store import EventStore, OpenCall
@@ -91,7 +101,6 @@ def recover(
     root: Path,
     store: EventStore,
     *,
-    emit: EmitOwn | None = None,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], int] = time.time_ns,
     new_id: Callable[[], str] = lambda: str(uuid_utils.uuid7()),
@@ -102,9 +111,10 @@ def recover(
     Spools of living processes are left alone, and so are those that another process is recovering. Nothing is raised
     for a spool that cannot be read or written: it waits, and the report says why.
 
+    What is to be told of a spool (hub:recovered, hub:dropped, hub:conflict) goes straight to the store, in streams of
+    the recovery's own: in the spool of a caller that is killed in its turn it might be lost.
+
     Args:
-        emit: Appends hub:recovered, hub:dropped and hub:conflict to the caller's producer stream. None: the store gets
-            them in a stream made for this recovery.
         stop: Asked between batches; True leaves the rest for the next recovery.
         clock: UTC Unix ns.
     """
@@ -123,7 +133,7 @@ def recover(
                 alive += folder.exists()
                 continue
             try:
-                done = _Takeover(folder, store, emit, stop, clock, new_id, rest).run()
+                done = _Takeover(folder, store, stop, clock, new_id, rest).run()
             finally:
                 os.close(lock)
             recovered.append(done)
@@ -160,7 +170,6 @@ class _Takeover:
         self,
         folder: Path,
         store: EventStore,
-        emit: EmitOwn | None,
         stop: Callable[[], bool],
         clock: Callable[[], int],
         new_id: Callable[[], str],
@@ -169,23 +178,31 @@ class _Takeover:
         self._folder = folder
         self._store = store
         self._stop = stop
-        self._clock = clock
+        self._clock, self._new_id = clock, new_id
         self._rest = rest
         self._control = Control.open(folder, write=True)
         self._constants: Constants = self._control.meta["constants"]
-        self._emit = emit or _StoreEmitter(store, self._constants, clock, new_id)
+        self._conflicts = _Facts(self._constants, new_id())
         self._healthy = False
 
     def run(self) -> Recovered:
         try:
+            self._remember(PASSED_AT_DEATH, self._control.sink(STORE).passed)
             events = self._bring_in()
             lost = self._close_calls()
             dropped = self._settle()
-            self._report(events, lost, dropped)
+            self._report()
             discard(self._folder)
         finally:
             self._control.close()
         return Recovered(self._folder, self._constants["producer"], events, lost, dropped)
+
+    def _remember(self, word: int, value: int) -> int:
+        """What *value* was when a takeover of this spool first asked."""
+        words = self._control.words
+        if not words[word]:
+            words[word] = value + 1
+        return words[word] - 1
 
     # Events.
 
@@ -198,7 +215,10 @@ class _Takeover:
             for record in delivered.conflicts:
                 if record["type"] != "hub:conflict":
                     content = {"original": dict(record)}
-                    self._emit("hub:conflict", conflict_data(record), call_id=record["call_id"], content=content)
+                    facts = self._conflicts
+                    event = facts.event("hub:conflict", conflict_data(record), id=self._new_id(), at=self._clock())
+                    event["call_id"], event["content"] = record["call_id"], content
+                    self._store.append([event])
             dropped = list(self._control.sink(STORE).dropped)
             dropped[Reason.CONFLICT] += len(delivered.conflicts)
             dropped[Reason.REJECTED] += len(delivered.rejected)
@@ -258,15 +278,23 @@ class _Takeover:
 
     def _close_calls(self) -> int:
         calls = self._store.open_calls(self._constants["producer"])
-        words = self._control.words
+        closed = max(0, self._remember(OPEN_AT_DEATH, len(calls)) - len(calls))
         for start in range(0, len(calls), MAX_EVENTS):
-            some = calls[start : start + MAX_EVENTS]
-            now, seq = self._clock(), words[EMITTED] + 1
+            seq = self._count_closed(closed + start) + 1
+            some, now = calls[start : start + MAX_EVENTS], self._clock()
             self._write([lost_response(call, occurred_at=now, producer_seq=seq + n) for n, call in enumerate(some)])
-            words[EMITTED] += len(some)
-            state = self._control.sink(STORE)
-            self._control.move(STORE, replace(state, passed=state.passed + len(some)))
+        self._count_closed(closed + len(calls))
         return len(calls)
+
+    def _count_closed(self, count: int) -> int:
+        """So many lost responses are in the store by now, those of a takeover that was killed too: what it wrote it
+        may not have come to count. Gives the sequence number of the last."""
+        emitted = self._remember(EMITTED_BEFORE_CLOSING, self._control.words[EMITTED]) + count
+        state = self._control.sink(STORE)
+        passed = self._remember(PASSED_BEFORE_CLOSING, state.passed) + count
+        self._control.words[EMITTED] = emitted
+        self._control.move(STORE, replace(state, passed=passed))
+        return emitted
 
     # Counts.
 
@@ -285,21 +313,35 @@ class _Takeover:
                 missing = left
         return missing
 
-    def _report(self, events: int, lost: int, dropped: int) -> None:
-        reports = self._control.reports()
+    def _report(self) -> None:
+        """Told once: a takeover that begins again after this one makes the same events with the same ids."""
+        words, reports = self._control.words, self._control.reports()
+        if words[REPORTED_RECOVERY]:
+            return
+        producer, facts = self._constants["producer"], self._facts()
+        told: list[tuple[str, Data]] = [("hub:dropped", report) for report in reports]
+        if reports or facts["events"] or facts["lost_calls"] or facts["dropped"]:
+            told.append(("hub:recovered", facts))
+        own, now = _Facts(self._constants, derived_id(producer, "recovery")), self._clock()
+        self._write(
+            [
+                own.event(event_type, data, id=derived_id(producer, f"recovery {number}"), at=now)
+                for number, (event_type, data) in enumerate(told)
+            ]
+        )
+        words[REPORTED_RECOVERY] = 1
         for report in reports:
-            self._emit("hub:dropped", report)
             self._control.reported(report)
-        if (events or lost or dropped or reports) and not self._control.words[REPORTED_RECOVERY]:
-            facts = {
-                "producer": self._constants["producer"],
-                "events": events,
-                "lost_calls": lost,
-                "dropped": dropped,
-                "emitted": self._control.words[EMITTED],
-            }
-            self._emit("hub:recovered", facts)
-            self._control.words[REPORTED_RECOVERY] = 1
+
+    def _facts(self) -> Data:
+        words = self._control.words
+        return {
+            "producer": self._constants["producer"],
+            "events": words[PASSED_BEFORE_CLOSING] - words[PASSED_AT_DEATH],
+            "lost_calls": words[OPEN_AT_DEATH] - 1,
+            "dropped": self._control.sink(STORE).dropped[Reason.PROCESS_DIED],
+            "emitted": words[EMITTED],
+        }
 
 
 def lost_response(call: OpenCall, *, occurred_at: int, producer_seq: int) -> EventRecord:
@@ -327,33 +369,30 @@ def derived_id(call_id: str, purpose: str) -> str:
     return str(UUID(int=number))
 
 
-class _StoreEmitter:
-    """Writes the hub's own events straight to the store, for commands, which have no spool."""
+class _Facts:
+    """Makes events of the hub's own about a dead producer, in a stream that has an id for its producer too."""
 
-    def __init__(
-        self, store: EventStore, constants: Constants, clock: Callable[[], int], new_id: Callable[[], str]
-    ) -> None:
-        self._store = store
-        self._constants: Constants = {**constants, "producer": new_id()}
-        self._clock, self._new_id = clock, new_id
-        self._stream = new_id()
+    def __init__(self, constants: Constants, stream_id: str) -> None:
+        self._constants: Constants = {**constants, "producer": stream_id}
+        self._stream_id = stream_id
         self._version = 0
 
-    def __call__(self, event_type: str, data: Data, *, call_id: str | None = None, content: Data | None = None) -> None:
+    def event(self, event_type: str, data: Data, *, id: str, at: int) -> EventRecord:
+        """*at* is UTC Unix ns."""
         self._version += 1
         record: dict[str, Any] = {
             **ENVELOPE_DEFAULTS,
             **self._constants,
-            "id": self._new_id(),
+            "id": id,
             "type": event_type,
             "schema_version": 1,
-            "stream_id": self._stream,
+            "stream_id": self._stream_id,
             "version": self._version,
-            "call_id": call_id,
-            "occurred_at": self._clock(),
+            "call_id": None,
+            "occurred_at": at,
             "level": "info",
             "producer_seq": self._version,
             "data": data,
-            "content": content,
+            "content": None,
         }
-        self._store.append([cast(EventRecord, record)])
+        return cast(EventRecord, record)

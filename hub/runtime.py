@@ -136,7 +136,7 @@ class Hub:
             return
         store = open_store(self.settings.db_url)
         try:
-            recover(self.settings.spool_root, store, emit=self.recorder.emit_own, stop=lambda: self._closed)
+            recover(self.settings.spool_root, store, stop=lambda: self._closed)
         except Exception as error:
             self.recorder.trouble("recovery", error)
         finally:

@@ -366,7 +366,10 @@ def test_a_recovery_that_breaks_off_anywhere_is_finished_by_the_next(tmp_path: P
                 recover(root, store)
             assert len([record for record in store.log if record["type"] == "test:event"]) == 1200
             assert store.streams()[opened.id] == [1, 2, 3]
-            assert len([e for e in store.of_type("hub:dropped") if e["data"]["sink"] == "store"]) == 0
+            assert [event["data"]["sink"] for event in store.of_type("hub:dropped")] == ["spans"]
+            [told] = store.of_type("hub:recovered")
+            assert (told["data"]["events"], told["data"]["lost_calls"]) == (1202, 1)
+            assert told["data"]["emitted"] == 1203
             assert list(root.iterdir()) == []
 
 
@@ -473,15 +476,16 @@ def test_the_account_of_a_dead_spool_is_exact_after_every_step(tmp_path: Path) -
     assert spool.folder is not None
     folder = spool.folder
     assert_exact(Control.open(folder).accounting())
-    seen = []
 
-    def looking(event_type: str, data: dict[str, Any], **_: Any) -> None:
-        accounting = Control.open(folder).accounting()
-        assert_exact(accounting)
-        seen.append((event_type, data.get("sink"), data.get("reason")))
+    class Looking(ListStore):
+        def append(self, events: Sequence[EventRecord]) -> AppendResult:
+            assert_exact(Control.open(folder).accounting())
+            return super().append(events)
 
-    recover(tmp_path, ListStore(), emit=looking)
-    assert seen == [
+    store = Looking()
+    assert recover(tmp_path, store).waiting == ()
+    told = [record for record in store.log if record["type"].startswith("hub:")]
+    assert [(record["type"], record["data"].get("sink"), record["data"].get("reason")) for record in told] == [
         ("hub:dropped", None, "too_large"),
         ("hub:dropped", "spans", "process_died"),
         ("hub:recovered", None, None),
