@@ -118,6 +118,8 @@ def public_columns(connection: sqlite3.Connection, path: Path) -> Shadow:
         }
     except sqlite3.Error as failed:
         raise _translated(failed, path, Limits()) from None
+    if not found and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        raise StoreUnavailable(_url(path), "it is empty", "trace a call first, or name another with --db")
     if "llm_calls" not in found:
         raise ForeignStore(
             _url(path), "this is not a store of the hub", "name another file with --db, or run hub migrate"

@@ -29,6 +29,9 @@ COLOURS = {
     "abandoned": "magenta",
 }
 
+COLUMNS = ("time", "model", "first line", "status", "latency", "first", "tokens", "cost")
+"""Beside the id; `first` is the time to the first token."""
+
 JSON_COLUMNS = ("params", "tags", "request_summary", "response_summary")
 
 
@@ -60,7 +63,8 @@ def calls(
             return
     if form == "table":
         ids = reader.shortest_ids([call.id for call in found])
-        console().print(table_of(found, ids, datetime.now().astimezone()))
+        screen = console()
+        screen.print(table_of(found, ids, datetime.now().astimezone(), width=screen.width))
     else:
         columns = list(found[0]) if found else []
         write_rows(found, columns, form, json_columns=JSON_COLUMNS)
@@ -73,40 +77,41 @@ def _condition(where: str | None, session: str | None) -> str | None:
     return " AND ".join(terms) or None
 
 
-def table_of(found: Sequence[StoredCall], ids: Mapping[str, str], now: datetime) -> Table:
-    """The default columns: what a reader wants to know of each call, in 100 characters."""
+def table_of(found: Sequence[StoredCall], ids: Mapping[str, str], now: datetime, *, width: int = 100) -> Table:
+    """The default columns: what a reader wants to know of each call, in 100 characters or *width*, if less."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    narrow = width < 96
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column("id", no_wrap=True, style="dim")
     table.add_column("time", no_wrap=True)
-    table.add_column("model", max_width=22, no_wrap=True, overflow="ellipsis")
-    table.add_column("first line", ratio=1, min_width=8, no_wrap=True, overflow="ellipsis")
+    table.add_column("model", max_width=14 if narrow else 22, no_wrap=True, overflow="ellipsis")
+    table.add_column("first line", min_width=6 if narrow else 10)  # it alone gives way
     table.add_column("status", no_wrap=True)
-    table.add_column("latency", justify="right", no_wrap=True)
-    table.add_column("first", justify="right", no_wrap=True)
-    table.add_column("tokens", justify="right", no_wrap=True)
-    table.add_column("cost", justify="right", no_wrap=True)
+    for name in COLUMNS[4:]:
+        if name != "first" or not narrow:
+            table.add_column(name, justify="right", no_wrap=True)
     for call in found:
-        table.add_row(ids[call.id], *cells(call, now))
+        shown = cells(call, now, provider=not narrow)
+        table.add_row(ids[call.id], *(shown[name] for name in COLUMNS if name != "first" or not narrow))
     return table
 
 
-def cells(call: Mapping[str, Any], now: datetime) -> list[Text]:
+def cells(call: Mapping[str, Any], now: datetime, *, provider: bool = True) -> dict[str, Text]:
     """One call in the default columns, without its id."""
     from rich.text import Text
 
     status = call["status"]
-    return [
-        Text(shapes.moment(call["started_at"], now)),
-        Text(model_of(call)),
-        Text(preview(call["request_summary"])[:200]),
-        Text(shapes.value(status), style=COLOURS.get(status, "")),
-        Text(shapes.duration(call["duration_ms"])),
-        Text(shapes.duration(call["ttft_ms"])),
-        Text(tokens_of(call)),
-        Text(shapes.cost(call["cost_nanos"])),
-    ]
+    return {
+        "time": Text(shapes.moment(call["started_at"], now)),
+        "model": Text(model_of(call) if provider else model_of(call).rpartition("/")[2]),
+        "first line": Text(preview(call["request_summary"])[:200], no_wrap=True, overflow="ellipsis"),
+        "status": Text(shapes.value(status), style=COLOURS.get(status, "")),
+        "latency": Text(shapes.duration(call["duration_ms"])),
+        "first": Text(shapes.duration(call["ttft_ms"])),
+        "tokens": Text(tokens_of(call)),
+        "cost": Text(shapes.cost(call["cost_nanos"])),
+    }
 
 
 def model_of(call: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hub.cli import shapes
-from hub.cli.opening import chosen_by
+from hub.cli.opening import chosen_by, is_missing
 from hub.config import Settings
 from hub.errors import HubError, StoreError
 from hub.reader import Reader
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 def all_findings(reader: Reader, *, quick: bool = False) -> list[Finding]:
     """Every check, those of the store left out where there is none yet."""
     found = [_place(reader)]
-    if reader.path.exists():
+    if not is_missing(reader):
         try:
             health = examine(reader.path, check=not quick)
         except StoreError as error:
@@ -51,7 +51,7 @@ def all_findings(reader: Reader, *, quick: bool = False) -> list[Finding]:
 
 def _place(reader: Reader) -> Finding:
     where = f"{reader.path} (chosen by {chosen_by(reader.settings)})"
-    if reader.path.exists():
+    if not is_missing(reader):
         return Finding("place", "ok", where)
     return Finding("place", "note", f"{where}: there is no store yet", "trace a call, or run hub demo")
 

@@ -58,7 +58,7 @@ def recover_first(settings: Settings) -> None:
 
 def is_missing(reader: Reader) -> bool:
     """There is no store yet: nothing was ever traced into it."""
-    return not reader.path.exists()
+    return not reader.path.exists() or reader.path.stat().st_size == 0
 
 
 def chosen_by(settings: Settings) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ def console() -> Console:
     """Where tables and cards go: stdout, in colour where that is a terminal and NO_COLOR is not set."""
     from rich.console import Console  # 60 ms that piped commands do without
 
+    if os.environ.get("NO_COLOR"):
+        return Console(highlight=False, markup=False, emoji=False, color_system=None)
     return Console(highlight=False, markup=False, emoji=False)
 
 

@@ -64,7 +64,7 @@ def cost(nanos: int | None) -> str:
     dollars = nanos / 1e9
     if dollars >= 1:
         return f"${dollars:,.2f}"
-    return f"${dollars:.4f}" if dollars >= 0.00095 else f"${dollars:.2g}" if dollars >= 0.0001 else f"${dollars:.0e}"
+    return f"${dollars:.4f}" if dollars >= 0.0001 else f"${dollars:.0e}"
 
 
 def size(count: float | None) -> str:

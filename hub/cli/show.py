@@ -115,7 +115,7 @@ def _cost(call: StoredCall) -> str:
     if call["cost_nanos"] is None:
         return "cost unknown"
     source = f" by {call['cost_source']}" if call["cost_source"] else ""
-    return f"{shapes.cost(call['cost_nanos'])}{source}"
+    return f"${call['cost_nanos'] / 1e9:.6f}{source}"
 
 
 def _facts(call: StoredCall) -> RenderableType:
@@ -145,7 +145,7 @@ def _cards(call: StoredCall, most: int | None) -> Iterator[RenderableType]:
         yield _previews(call)
         return
     for direction, position, role, parts in _grouped(call.messages):
-        title = f"{role or direction} · {'sent' if direction == 'input' else 'answer'} {position}"
+        title = f"{position} · {role or 'unknown'}" if direction == "input" else f"answer · {role or 'unknown'}"
         yield Panel(_body(parts, most), title=title, title_align="left", border_style=ROLES.get(role or "", "white"))
     if not any(message["direction"] == "output" for message in call.messages) and call["response_summary"]:
         yield Panel(preview(call["response_summary"]), title="answer (preview)", title_align="left")

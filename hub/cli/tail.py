@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 _WIDTHS = {
-    "id": 18,
-    "time": 11,
-    "model": 20,
+    "id": 14,
+    "time": 8,
+    "model": 18,
     "first line": None,
     "status": 9,
     "latency": 7,
@@ -58,7 +58,7 @@ def tail(
     for batch in _followed(reader, last, interval, once=once):
         batch = batch if limit is None else batch[: limit - shown]
         if form == "table":
-            _print(batch, header=shown == 0)
+            _print(reader, batch, header=shown == 0)
         else:
             # An array has no end while it is followed: JSON here means an object a line.
             line_form: Format = "csv" if form == "csv" else "jsonl"
@@ -91,14 +91,13 @@ def _followed(reader: Reader, last: int, interval: float, *, once: bool) -> Iter
 
 def _start(reader: Reader, last: int) -> int:
     """The position behind which the *last* newest ends lie."""
+    # One statement: what is written between two would be passed over.
     found = reader.sql(
-        "SELECT min(position) - 1 FROM (SELECT position FROM llm_events WHERE type = 'llm:response' "
-        "ORDER BY position DESC LIMIT ?)",
+        "SELECT coalesce(min(position) - 1, (SELECT max(position) FROM llm_events), 0) FROM "
+        "(SELECT position FROM llm_events WHERE type = 'llm:response' ORDER BY position DESC LIMIT ?)",
         (last,),
-    ).rows[0][0]
-    if found is None:
-        found = reader.sql("SELECT coalesce(max(position), 0) FROM llm_events").rows[0][0]
-    return int(found)
+    )
+    return int(found.rows[0][0])
 
 
 def _ended_after(reader: Reader, position: int) -> tuple[int, list[StoredCall]]:
@@ -115,13 +114,13 @@ def _ended_after(reader: Reader, position: int) -> tuple[int, list[StoredCall]]:
     return int(ends[-1][0]), [calls[call_id] for call_id in ids if call_id in calls]
 
 
-def _print(batch: Sequence[StoredCall], *, header: bool) -> None:
+def _print(reader: Reader, batch: Sequence[StoredCall], *, header: bool) -> None:
     """Lines with columns of fixed width, so that what comes later stands below what came before."""
     from rich.table import Table
     from rich.text import Text
 
     now = datetime.now().astimezone()
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_header=header)
     for name, width in _WIDTHS.items():
         table.add_column(
             name,
@@ -131,6 +130,7 @@ def _print(batch: Sequence[StoredCall], *, header: bool) -> None:
             no_wrap=True,
             overflow="ellipsis",
         )
+    ids = reader.shortest_ids([call.id for call in batch], least=13)
     for call in batch:
-        table.add_row(Text(call.id[:18], style="dim"), *cells(call, now))
+        table.add_row(Text(ids[call.id], style="dim"), *cells(call, now).values())
     console().print(table)
