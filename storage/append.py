@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -130,29 +130,29 @@ class Append:
         for index, record in enumerate(batch.records):
             if covered(record):
                 batch.records[index] = stripped(record)
-                batch.outlines.pop(record["id"], None)
+                batch.forget_content(record)
 
     def _write_contents(self) -> None:
         known, found = self._memory.contents, self._contents
-        unseen: dict[bytes, tuple[Piece, str]] = {}
-        for piece, project in self._batch.wanted_pieces():
+        unseen: dict[bytes, Piece] = {}
+        for piece in self._batch.wanted_pieces():
             if piece.hash in known:
                 found[piece.hash] = known[piece.hash]
             else:
-                unseen[piece.hash] = (piece, project)
-        make_ready((piece for piece, _ in unseen.values()), self._rest)
+                unseen[piece.hash] = piece
+        make_ready(unseen.values(), self._rest)
         for digest, content_id in _FIND_CONTENTS.run(self._connection, unseen, self._rest):
-            found[digest] = (content_id, unseen.pop(digest)[0].shape)
-        self._insert_contents(list(unseen.values()))
+            found[digest] = (content_id, unseen.pop(digest).shape)
+        self._insert_contents(unseen.values())
 
-    def _insert_contents(self, new: Sequence[tuple[Piece, str]]) -> None:
+    def _insert_contents(self, new: Iterable[Piece]) -> None:
         values: list[Any] = []
         parts = []
         content_id = self._counters["content"]
-        for piece, project in new:
+        for piece in new:
             content_id += 1
             body = piece.raw.decode() if piece.packed is None else None
-            values += (content_id, project, piece.hash, body, piece.packed, len(piece.raw))
+            values += (content_id, piece.project, piece.hash, body, piece.packed, len(piece.raw))
             parts.append((content_id, piece.parts or ()))
             self._contents[piece.hash] = (content_id, piece.shape)
         self._counters["content"] = content_id

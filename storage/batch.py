@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from hub.events import EventRecord
 from hub.polite import Rest
-from storage.bodies import Outline, Piece, make_ready, take_apart
+from storage.bodies import Outline, Piece, hashes_in, make_ready, take_apart
 
 EVENT_COLUMNS = (
     "position", "event_id", "stream_id", "version", "call_id", "type", "schema_version", "level", "occurred_ns",
@@ -29,6 +29,8 @@ class Batch:
         self.outlines: dict[str, Outline] = {}
         """By event id."""
         self.pieces: dict[bytes, Piece] = {}
+        self._thinned = False
+        """Pieces are left over that no event wants."""
 
     def _distinct(self, records: Sequence[EventRecord]) -> list[EventRecord]:
         places: dict[tuple[str, int], EventRecord] = {}
@@ -51,7 +53,8 @@ class Batch:
         for record in self.records:
             content = record["content"]
             if content is not None:
-                self.outlines[record["id"]] = take_apart(content, keys[record["project"]], self.pieces, rest)
+                project = record["project"]
+                self.outlines[record["id"]] = take_apart(content, project, keys[project], self.pieces, rest)
         make_ready((piece for piece in self.pieces.values() if piece.hash not in known), rest)
 
     def drop_known(self, known: Iterable[tuple[str, int, str]]) -> None:
@@ -59,6 +62,7 @@ class Batch:
         holders = {(stream, version): event_id for stream, version, event_id in known}
         if not holders:
             return
+        self._thinned = True
         remaining = []
         for record in self.records:
             holder = holders.get((record["stream_id"], record["version"]))
@@ -77,14 +81,17 @@ class Batch:
             found[stream] = (min(low, version), max(high, version))
         return [(stream, low, high) for stream, (low, high) in found.items()]
 
-    def wanted_pieces(self) -> list[tuple[Piece, str]]:
-        """The pieces of those events that are still to be written, with their project."""
-        wanted: dict[bytes, tuple[Piece, str]] = {}
-        for record in self.records:
-            for found in self.outlines.get(record["id"], {}).values():
-                for digest in found if isinstance(found, list) else (found,):
-                    wanted[digest] = (self.pieces[digest], record["project"])
-        return list(wanted.values())
+    def forget_content(self, record: EventRecord) -> None:
+        """*record* is written without its content."""
+        if self.outlines.pop(record["id"], None) is not None:
+            self._thinned = True
+
+    def wanted_pieces(self) -> Collection[Piece]:
+        """The pieces of those events that are still to be written."""
+        if not self._thinned:
+            return self.pieces.values()
+        outlines = (self.outlines.get(record["id"], {}) for record in self.records)
+        return {digest: self.pieces[digest] for outline in outlines for digest in hashes_in(outline)}.values()
 
 
 def event_row(record: EventRecord, position: int, recorded_ns: int, manifest: str | None) -> tuple[Any, ...]:

@@ -39,10 +39,10 @@ _SIMPLE = Shape(1, ())
 class Piece:
     """A piece of content on its way into the store."""
 
-    __slots__ = ("hash", "message", "packed", "parts", "raw", "shape")
+    __slots__ = ("hash", "message", "packed", "parts", "project", "raw", "shape")
 
-    def __init__(self, hash: bytes, raw: bytes, message: Any = None, *, is_message: bool = False) -> None:
-        self.hash, self.raw, self.message = hash, raw, message
+    def __init__(self, hash: bytes, project: str, raw: bytes, message: Any = None, *, is_message: bool = False) -> None:
+        self.hash, self.project, self.raw, self.message = hash, project, raw, message
         self.parts: list[Part] | None = None if is_message else []
         self.shape = _SIMPLE
         self.packed: bytes | None = None
@@ -71,8 +71,8 @@ Outline = dict[str, Any]
 """A content payload with hashes in place of its pieces: {"messages": [hash, ...], other key: hash}."""
 
 
-def take_apart(content: Data, key: bytes, pieces: dict[bytes, Piece], rest: Rest) -> Outline:
-    """The outline of *content*; its pieces are added to *pieces*."""
+def take_apart(content: Data, project: str, key: bytes, pieces: dict[bytes, Piece], rest: Rest) -> Outline:
+    """The outline of *content*, of an event of *project*; its pieces are added to *pieces*."""
     outline: Outline = {}
     for name, value in content.items():
         if name == MESSAGES and isinstance(value, list):
@@ -82,15 +82,24 @@ def take_apart(content: Data, key: bytes, pieces: dict[bytes, Piece], rest: Rest
                 digest = keyed_hash(raw, key, b"message")
                 hashes.append(digest)
                 if digest not in pieces:
-                    pieces[digest] = Piece(digest, raw, message, is_message=True)
+                    pieces[digest] = Piece(digest, project, raw, message, is_message=True)
                 rest()
         else:
             raw = orjson.dumps(value)
             digest = outline[name] = keyed_hash(raw, key, b"other")
             if digest not in pieces:
-                pieces[digest] = Piece(digest, raw)
+                pieces[digest] = Piece(digest, project, raw)
             rest()
     return outline
+
+
+def hashes_in(outline: Outline) -> Iterable[bytes]:
+    """The hashes of all pieces of an outline."""
+    for found in outline.values():
+        if isinstance(found, list):
+            yield from found
+        else:
+            yield found
 
 
 def keyed_hash(raw: bytes, key: bytes, person: bytes) -> bytes:

@@ -14,7 +14,7 @@ from hub.events import EventRecord
 from hub.polite import no_rest
 from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure, ErasureReport, OpenCall, Page
 from storage.batch import Batch
-from storage.bodies import Outline
+from storage.bodies import Outline, hashes_in
 from storage.reading import place
 from storage.tombstones import begun_ns, column_of, predicate, stripped
 
@@ -159,6 +159,4 @@ def _value(record: EventRecord, kind: str) -> object:
 
 
 def _refs(outline: Outline | None) -> Iterator[str]:
-    for found in (outline or {}).values():
-        for digest in found if isinstance(found, list) else (found,):
-            yield digest.hex()
+    return (digest.hex() for digest in hashes_in(outline or {}))

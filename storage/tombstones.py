@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 from hub.events import EventRecord
 from hub.store import Erasure
 from storage.bodies import keyed_hash
 
+CONFLICT = "hub:conflict"
 _COLUMNS = {"call": "call_id", "session": "session_id", "user": "user_id"}
 
 
@@ -21,7 +23,13 @@ class Tombstones:
             self._before.setdefault(project, {}).setdefault(kind, {})[digest] = before_ns
 
     def cover(self, record: EventRecord) -> bool:
-        """Whether what *record* is about was erased."""
+        """Whether what *record* is about was erased; of hub:conflict, which carries another event, that one too."""
+        original = (record["content"] or {}).get("original") if record["type"] == CONFLICT else None
+        if isinstance(original, dict) and original.get("type") != CONFLICT:
+            return self._covers(record) or self._covers(cast(EventRecord, original))
+        return self._covers(record)
+
+    def _covers(self, record: EventRecord) -> bool:
         kinds = self._before.get(record["project"])
         if not kinds:
             return False
@@ -84,8 +92,8 @@ def call_begun_ns(call_id: str) -> int | None:
 
 
 def has_erasable_data(event_type: str) -> bool:
-    """Whether erasure takes the whole payload: of contributed events, and of those that carry another event."""
-    return event_type == "hub:conflict" or not event_type.startswith(("llm:", "provider:", "hub:"))
+    """Whether erasure takes the whole payload: that of contributed events."""
+    return not event_type.startswith(("llm:", "provider:", "hub:"))
 
 
 def stripped(record: EventRecord) -> EventRecord:

@@ -239,6 +239,14 @@ class StoreContract:
             assert (record["content"], record["session_id"]) == (None, None)
         assert store.append(call) == AppendResult(0, duplicates=4)
 
+    def test_an_event_that_lost_its_place_takes_its_erasure_along(self, store: Store, factory: Factory) -> None:
+        call = factory.call([{"role": "user", "content": "late"}], session_id="s1")
+        store.erase(Erasure(project="shop", before_ns=LATER, session_id="s1"))
+        told = {"original": dict(call[1])}
+        conflict = factory.event("hub:conflict", stream=factory.new_id(), version=1, call_id=None, content=told)
+        store.append([conflict])
+        assert store.read_all().events[0]["content"] is None
+
     def test_erasing_before_anything_arrived_holds_too(self, store: Store, factory: Factory) -> None:
         call = factory.call(user_id="u1")
         report = store.erase(Erasure(project="shop", before_ns=LATER, user_id="u1"))
