@@ -124,6 +124,8 @@ class Call:
     minted: Any = None
     otel_context: otel.Context | None = None
     failed_attempts = 0
+    response_event_id: str | None = None
+    """What caused a call that tries the same again."""
 
     @property
     def root(self) -> Call:

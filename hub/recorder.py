@@ -335,6 +335,7 @@ class Recorder:
         outcome = call.result()
         data = self._clean_facts(response_data(call, outcome))
         response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
+        call.response_event_id = response["id"]
         events = [response]
         if self.capture != "none":
             content, marks = self._response_content(outcome.facts)
@@ -439,19 +440,26 @@ class Recorder:
         self.emit_own("hub:schema", {"type": cls.event_type, "schema_version": version, "fields": fields_of(cls)})
 
     def sync(self) -> None:
-        """Wait until what was appended so far is on the disk, no longer than HUB_DURABLE_TIMEOUT."""
-        self.log.syncer.wait()
+        """Wait until what was appended so far is on the disk, no longer than HUB_DURABLE_TIMEOUT. Never raises."""
+        try:
+            self.log.syncer.wait()
+        except Exception as error:
+            self.trouble("waiting for the disk", error)
 
     async def async_sync(self) -> None:
-        """`sync` off the running loop; beside another library's loop than asyncio's it waits inline."""
+        """`sync` off the running loop; beside another library's loop than asyncio's it waits inline. Raises nothing
+        but the cancellation of its caller."""
         import asyncio  # 50 ms, and only durable mode needs it
 
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self.sync()
-        else:
+            return
+        try:
             await self.log.syncer.future(loop)
+        except Exception as error:
+            self.trouble("waiting for the disk", error)
 
     def _settle(self) -> None:
         if self.revive is not None:

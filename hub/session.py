@@ -53,7 +53,11 @@ class session:  # reads as the statement it is used as
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _labels.reset(self._tokens.pop())
+        token = self._tokens.pop()
+        try:
+            _labels.reset(token)
+        except ValueError:  # left in another context than it was entered in
+            _labels.set(_NONE)
 
     async def __aenter__(self) -> session:
         return self.__enter__()
@@ -70,41 +74,9 @@ class session:  # reads as the statement it is used as
     def __call__(self, function: F) -> F:
         """Decorate *function*: each call of it is a session of its own with these labels."""
         if inspect.isasyncgenfunction(function):
-
-            @functools.wraps(function)
-            async def agen(*args: Any, **kwargs: Any) -> Any:
-                inner = function(*args, **kwargs)
-                try:
-                    while True:
-                        with self._again():
-                            try:
-                                item = await inner.__anext__()
-                            except StopAsyncIteration:
-                                return
-                        yield item
-                finally:
-                    with self._again():
-                        await inner.aclose()
-
-            return cast(F, agen)
+            return cast(F, _labelled_async_generator(function, self._again))
         if inspect.isgeneratorfunction(function):
-
-            @functools.wraps(function)
-            def gen(*args: Any, **kwargs: Any) -> Any:
-                inner = function(*args, **kwargs)
-                try:
-                    while True:
-                        with self._again():
-                            try:
-                                item = next(inner)
-                            except StopIteration as done:
-                                return done.value
-                        yield item
-                finally:
-                    with self._again():
-                        inner.close()
-
-            return cast(F, gen)
+            return cast(F, _labelled_generator(function, self._again))
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -120,3 +92,47 @@ class session:  # reads as the statement it is used as
                 return function(*args, **kwargs)
 
         return cast(F, plain)
+
+
+def _labelled_generator(function: Callable[..., Any], again: Callable[[], session]) -> Callable[..., Any]:
+    """Labels hold within each step and never across a `yield`, where the consumer is on its own."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        inner = function(*args, **kwargs)
+        step: Callable[[], Any] = functools.partial(next, inner)
+        while True:
+            with again():
+                try:
+                    item = step()
+                except StopIteration as done:
+                    result = done.value
+                    break
+            try:
+                step = functools.partial(inner.send, (yield item))
+            except BaseException as error:
+                step = functools.partial(inner.throw, error)
+        return result
+
+    return wrapper
+
+
+def _labelled_async_generator(function: Callable[..., Any], again: Callable[[], session]) -> Callable[..., Any]:
+    """As `_labelled_generator`."""
+
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        inner = function(*args, **kwargs)
+        step: Callable[[], Any] = inner.__anext__
+        while True:
+            with again():
+                try:
+                    item = await step()
+                except StopAsyncIteration:
+                    break
+            try:
+                step = functools.partial(inner.asend, (yield item))
+            except BaseException as error:
+                step = functools.partial(inner.athrow, error)
+
+    return wrapper

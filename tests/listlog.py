@@ -9,8 +9,9 @@ from typing import Any
 from hub.bus import EventBus
 from hub.content import Cleaner
 from hub.events import Constants, EventRecord, decode_frame
+from hub.facts import Capture
 from hub.log import Appended, Stream
-from hub.recorder import Capture, Clock, Recorder
+from hub.recorder import Clock, Recorder
 from hub.tracing_context import Mint, sampler_from
 
 
