@@ -16,7 +16,7 @@ from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure
 from storage.batch import Batch
 from storage.bodies import Outline, hashes_in
 from storage.reading import place
-from storage.tombstones import begun_ns, column_of, predicate, stripped
+from storage.tombstones import begun_ns, column_of, predicate, stripped, subjects
 
 
 class _Kept(NamedTuple):
@@ -133,7 +133,8 @@ class MemoryStore:
 
     def _is_erased(self, record: EventRecord) -> bool:
         return any(
-            record["project"] == project and _value(record, kind) == value and begun_ns(record) < before_ns
+            one["project"] == project and _value(one, kind) == value and begun_ns(one) < before_ns
+            for one in subjects(record)
             for (project, kind, value), before_ns in self._tombstones.items()
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 from hub.events import EventRecord
@@ -10,6 +10,7 @@ from hub.store import Erasure
 from storage.bodies import keyed_hash
 
 CONFLICT = "hub:conflict"
+ENVELOPE = EventRecord.__required_keys__
 _COLUMNS = {"call": "call_id", "session": "session_id", "user": "user_id"}
 
 
@@ -23,10 +24,9 @@ class Tombstones:
             self._before.setdefault(project, {}).setdefault(kind, {})[digest] = before_ns
 
     def cover(self, record: EventRecord) -> bool:
-        """Whether what *record* is about was erased; of hub:conflict, which carries another event, that one too."""
-        original = (record["content"] or {}).get("original") if record["type"] == CONFLICT else None
-        if isinstance(original, dict) and original.get("type") != CONFLICT:
-            return self._covers(record) or self._covers(cast(EventRecord, original))
+        """Whether what *record* is about was erased."""
+        if record["type"] == CONFLICT:
+            return any(self._covers(one) for one in subjects(record))
         return self._covers(record)
 
     def _covers(self, record: EventRecord) -> bool:
@@ -41,6 +41,14 @@ class Tombstones:
                 if before is not None and begun_ns(record) < before:
                     return True
         return False
+
+
+def subjects(record: EventRecord) -> Iterator[EventRecord]:
+    """*record*, and of a hub:conflict the event that it carries."""
+    yield record
+    original = (record["content"] or {}).get("original") if record["type"] == CONFLICT else None
+    if isinstance(original, dict) and ENVELOPE <= original.keys():
+        yield cast(EventRecord, original)
 
 
 def _value(record: EventRecord, kind: str) -> str | None:
