@@ -47,7 +47,7 @@ def subjects(record: EventRecord) -> Iterator[EventRecord]:
     """*record*, and of a hub:conflict the event that it carries."""
     yield record
     original = (record["content"] or {}).get("original") if record["type"] == CONFLICT else None
-    if isinstance(original, dict) and ENVELOPE <= original.keys():
+    if isinstance(original, dict) and original.keys() >= ENVELOPE:
         yield cast(EventRecord, original)
 
 
