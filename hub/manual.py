@@ -62,12 +62,15 @@ class ManualCall:
             self._call.first_chunk()
 
     def __enter__(self) -> ManualCall:
+        self._begin()
+        if self._recorder is not None and self._recorder.durable:
+            self._recorder.sync()
+        return self
+
+    def _begin(self) -> None:
         if self._recorder is not None:
             self._call = self._recorder.start(source="emitted", **self._facts)
             self._tokens = self._call.enter()
-            if self._recorder.durable:
-                self._recorder.sync()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -77,7 +80,14 @@ class ManualCall:
             self._call.end(self._response, error=error)
 
     async def __aenter__(self) -> ManualCall:
-        return self.__enter__()
+        self._begin()
+        if self._recorder is not None and self._recorder.durable:
+            try:
+                await self._recorder.async_sync()
+            except BaseException as error:  # cancelled: the block is never entered, nor left
+                self.__exit__(type(error), error, error.__traceback__)
+                raise
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

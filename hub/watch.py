@@ -173,19 +173,13 @@ def surroundings(call: Call | None) -> Surroundings:
 def sync(recorder: Recorder) -> None:
     """Wait for the disk, in durable mode."""
     if recorder.durable:
-        try:
-            recorder.sync()
-        except Exception as error:
-            trouble(recorder, "waiting for the disk", error)
+        recorder.sync()
 
 
 async def async_sync(recorder: Recorder) -> None:
     """`sync` off the running loop."""
     if recorder.durable:
-        try:
-            await recorder.async_sync()
-        except Exception as error:
-            trouble(recorder, "waiting for the disk", error)
+        await recorder.async_sync()
 
 
 async def before_it_leaves(call: Call) -> None:
