@@ -20,7 +20,7 @@ import pytest
 from hub.demo.server import LoopbackServer
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(
     r"(?P<skip><!-- not run: .+ -->\n)?^```(?P<kind>[a-z]+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
@@ -142,6 +142,14 @@ def run_command(command: str, shown: str, place: str, cwd: Path, environment: di
 def test_links_within_the_repository_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+def test_what_is_not_run_names_files_and_targets_that_are_there() -> None:
+    told = "".join(block.text for document in DOCUMENTS for block in blocks(document) if block.kind == "sh")
+    targets = set(re.findall(r"^(?:\S+=\S+ )*make (\w+)", told, re.MULTILINE))
+    assert targets >= {"demo"}
+    assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert all((ROOT / path).exists() for path in re.findall(r"compose -f (\S+)", told))
 
 
 def test_a_wrong_example_is_noticed() -> None:
