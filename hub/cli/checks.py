@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -102,13 +102,13 @@ def _statuses(reader: Reader, _health: Health) -> Iterator[Finding]:
         yield Finding(
             "lost calls",
             "warn",
-            f"{lost:,} calls were open when their process died",
+            f"{shapes.many(lost, 'call')} open when the process died",
             "hub calls --where \"status = 'lost'\" lists them",
         )
     else:
         yield Finding("lost calls", "ok", "none")
     if running:
-        yield Finding("running", "note", f"{running:,} calls have no answer yet")
+        yield Finding("running", "note", f"{shapes.many(running, 'call')} without an answer yet")
 
 
 def _usage(reader: Reader, _health: Health) -> Iterator[Finding]:
@@ -119,7 +119,7 @@ def _usage(reader: Reader, _health: Health) -> Iterator[Finding]:
         yield Finding(
             "stream usage",
             "warn",
-            f"{count:,} streams ended without token counts, so their cost is unknown",
+            f"{shapes.many(count, 'stream')} ended without token counts: cost unknown",
             f"OpenAI's wire sends them when the call says {ADD_USAGE}",
         )
     else:
@@ -146,22 +146,27 @@ def _prices(reader: Reader, _health: Health) -> Iterator[Finding]:
 
 def _losses(reader: Reader, _health: Health) -> Iterator[Finding]:
     rows = reader.sql(
-        "SELECT coalesce(json_extract(data, '$.reason'), 'unknown'), sum(json_extract(data, '$.count')) "
-        "FROM llm_events WHERE type = 'hub:dropped' GROUP BY 1 ORDER BY 2 DESC",
+        "SELECT coalesce(json_extract(data, '$.sink'), 'all sinks'), json_extract(data, '$.reason'), "
+        "sum(json_extract(data, '$.count')) FROM llm_events WHERE type = 'hub:dropped' GROUP BY 1, 2 ORDER BY 1, 2",
         limits=_PATIENT,
     ).rows
-    if rows:
-        named = ", ".join(f"{reason} {shapes.value(count)}" for reason, count in rows)
-        yield Finding(
-            "dropped", "warn", f"events dropped so far: {named}", "a larger HUB_SPOOL_BYTES holds longer bursts"
-        )
+    missing = [row for row in rows if row[0] in ("all sinks", "store")]
+    if missing:
+        remedy = "a larger HUB_SPOOL_BYTES holds longer bursts"
+        yield Finding("dropped", "warn", f"events that are not in the store: {_named(missing)}", remedy)
     else:
-        yield Finding("dropped", "ok", "no event was ever dropped")
+        yield Finding("dropped", "ok", "no event was lost to the store")
+    if other := [row for row in rows if row not in missing]:
+        yield Finding("not exported", "note", f"events that other sinks did not get: {_named(other)}")
     conflicts = reader.sql("SELECT count(*) FROM llm_events WHERE type = 'hub:conflict'", limits=_PATIENT).rows[0][0]
     if conflicts:
         yield Finding(
-            "conflicts", "warn", f"{conflicts:,} events had a place in a stream that was taken", "please report it"
+            "conflicts", "warn", f"{shapes.many(conflicts, 'event')} for a place that was taken", "please report it"
         )
+
+
+def _named(drops: Iterable[Sequence[object]]) -> str:
+    return ", ".join(f"{sink}: {reason} {count:,}" for sink, reason, count in drops)
 
 
 def _marks(reader: Reader, _health: Health) -> Iterator[Finding]:
@@ -171,24 +176,31 @@ def _marks(reader: Reader, _health: Health) -> Iterator[Finding]:
         "OR data LIKE '%\"sanitised\":%' OR data LIKE '%\"redacted\":%'",
         limits=_PATIENT,
     ).rows[0]
-    changed = (
-        f"{sanitised:,} events had something that could not be stored as it was, {redacted:,} had secrets blacked out"
-    )
-    yield Finding("content", "ok" if not (sanitised or redacted) else "note", changed)
+    if sanitised or redacted:
+        values = f"{shapes.many(sanitised, 'event')} had values that cannot be stored as they are"
+        yield Finding("content", "note", f"{values}; {shapes.many(redacted, 'event')} had secrets blacked out")
+    else:
+        yield Finding("content", "ok", "nothing had to be changed or blacked out")
     if shed:
         yield Finding(
-            "shed", "warn", f"{shed:,} events lost their content in a burst", "a larger HUB_SPOOL_BYTES keeps more"
+            "shed",
+            "warn",
+            f"{shapes.many(shed, 'event')} lost content in a burst",
+            "a larger HUB_SPOOL_BYTES keeps more",
         )
 
 
 def _spools(settings: Settings, found: list[Finding]) -> Iterator[str]:
     """Adds what it finds to *found*; gives the producers that are alive."""
     root = settings.spool_root
-    producers = folders(root) if root.is_dir() else []
-    if not producers:
+    try:
+        held = {folder: is_held(folder) for folder in folders(root)}
+    except OSError as error:
+        found.append(Finding("spools", "warn", f"{root} cannot be read: {error.strerror}", "run this as its owner"))
+        return
+    if not held:
         found.append(Finding("spools", "ok", f"nothing waits in {root}"))
-    for folder in producers:
-        alive = is_held(folder)
+    for folder, alive in held.items():
         if alive:
             yield folder.name
         found.append(_spool(folder, alive=alive))

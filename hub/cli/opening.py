@@ -42,7 +42,11 @@ def recover_first(settings: Settings) -> None:
     from hub.spool.folder import folders, is_held
 
     root = settings.spool_root
-    if settings.sqlite_path is None or not any(not is_held(folder) for folder in folders(root)):
+    try:
+        if settings.sqlite_path is None or all(is_held(folder) for folder in folders(root)):
+            return
+    except OSError as error:
+        say(f"hub: whether events wait in {root} cannot be seen: {error.strerror}")
         return
     from hub.recovery import recover
     from storage.sqlite import SQLiteStore

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+_READABLE = 24
+"""Characters that a column should have before it wraps."""
+_LONGEST = 500
+
 
 def console() -> Console:
     """Where tables and cards go: stdout, in colour where that is a terminal and NO_COLOR is not set."""
@@ -61,21 +65,46 @@ def write_json(value: object) -> None:
 
 
 def write_table(rows: Iterable[Row], columns: Sequence[str]) -> None:
-    """A plain table of whatever the columns hold."""
+    """A plain table of whatever the columns hold; a card for each row where they do not fit."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    kept, screen = list(rows), console()
+    cells = [[_cut(shapes.value(row[column])) for column in columns] for row in kept]
+    widest = [min(_READABLE, max(map(len, column))) for column in zip(columns, *cells, strict=True)]
+    if sum(widest) + 2 * len(columns) > screen.width and len(columns) > 2:
+        _write_cards(cells, columns, screen)
+        return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    kept = list(rows)
     for column in columns:
         numbers = all(isinstance(row[column], (int, float, type(None))) for row in kept)
         table.add_column(
             Text(shapes.one_line(column)), justify="right" if numbers and kept else "left", overflow="fold"
         )
-    for row in kept:
-        table.add_row(*(Text(shapes.value(row[column])) for column in columns))
-    console().print(table)
+    for row_cells in cells:
+        table.add_row(*(Text(cell) for cell in row_cells))
+    screen.print(table)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text) - _LONGEST:,} more; --json has all)"
+
+
+def _write_cards(cells: Sequence[Sequence[str]], columns: Sequence[str], screen: Console) -> None:
+    """Rows too wide to stand side by side: a line for each value."""
+    from rich.rule import Rule
+    from rich.table import Table
+    from rich.text import Text
+
+    for number, row in enumerate(cells, 1):
+        screen.print(Rule(f"row {number}", align="left", style="dim"))
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for column, cell in zip(columns, row, strict=True):
+            table.add_row(Text(shapes.one_line(column)), Text(cell))
+        screen.print(table)
 
 
 def to_json(value: object, *, indent: int | None = 2) -> str:

@@ -24,11 +24,18 @@ def value(anything: object) -> str:
     """*anything* for a cell of a table."""
     if anything is None:
         return UNKNOWN
+    if isinstance(anything, bool):
+        return "true" if anything else "false"
     if isinstance(anything, float):
         return f"{anything:.6g}"
     if isinstance(anything, bytes):
         return f"{len(anything)} bytes"
     return one_line(anything)
+
+
+def many(count: int, noun: str) -> str:
+    """1 stream, 2 streams."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(ms: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,7 +16,9 @@ from hub.cli.output import console, write_rows
 from hub.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.text import Text
 
     from hub.reader import Reader, StoredCall
 
@@ -120,17 +122,17 @@ def _print(reader: Reader, batch: Sequence[StoredCall], *, header: bool) -> None
     from rich.text import Text
 
     now = datetime.now().astimezone()
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_header=header)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", show_header=header, expand=True)
     for name, width in _WIDTHS.items():
-        table.add_column(
-            name,
-            width=width,
-            ratio=None if width else 1,
-            justify="right" if name in _RIGHT else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-        )
+        justify: Literal["left", "right"] = "right" if name in _RIGHT else "left"
+        table.add_column(name, width=width, ratio=None if width else 1, justify=justify, overflow="ellipsis")
     ids = reader.shortest_ids([call.id for call in batch], least=13)
     for call in batch:
-        table.add_row(Text(ids[call.id], style="dim"), *cells(call, now).values())
+        table.add_row(Text(ids[call.id], style="dim", no_wrap=True), *_in_one_line(cells(call, now)))
     console().print(table)
+
+
+def _in_one_line(shown: Mapping[str, Text]) -> Iterator[Text]:
+    for text in shown.values():
+        text.no_wrap, text.overflow = True, "ellipsis"
+        yield text
