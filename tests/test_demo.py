@@ -105,7 +105,7 @@ def test_run_again_it_adds_a_day_and_its_traces_arrive(tmp_path: Path) -> None:
         first = run(tmp_path, "demo", HUB_DB_URL=f"sqlite:///{tmp_path}/own.db")
         again = run(tmp_path, "demo", HUB_DB_URL=f"sqlite:///{tmp_path}/own.db", **receiver.environ)
         assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
-        assert f"traces were sent to {receiver.environ['OTEL_EXPORTER_OTLP_ENDPOINT']}" in again.stdout
+        assert f"traces are at {receiver.environ['OTEL_EXPORTER_OTLP_ENDPOINT']}" in again.stdout
         with hub.open(str(tmp_path / "own.db")) as store:
             (calls,) = store.sql("select count(*) from llm_calls where counted = 1").rows[0]
         spans = {span.attributes.get("hub.call.id") for span in receiver.spans} - {None}
@@ -113,6 +113,13 @@ def test_run_again_it_adds_a_day_and_its_traces_arrive(tmp_path: Path) -> None:
     finally:
         receiver.close()
     assert not (tmp_path / "hub-demo.db").exists()
+
+
+def test_traces_that_nobody_takes_are_no_failure_and_are_told(tmp_path: Path) -> None:
+    done = run(tmp_path, "demo", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 0
+    assert "the traces did not reach http://127.0.0.1:9" in done.stderr
+    assert "the server counted the same" in done.stdout
 
 
 def test_without_the_openai_sdk_it_says_what_to_install(tmp_path: Path) -> None:

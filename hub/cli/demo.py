@@ -101,8 +101,11 @@ def _tell_what_happened(screen: Console, done: Day) -> None:
             f"{done.stored.output_tokens:,} output tokens; the server counted the same."
         )
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    if endpoint and os.environ.get("HUB_OTEL", "auto") in ("auto", "export"):
-        screen.print(f"Their traces were sent to {shapes.clean(endpoint)}.")
+    where = shapes.one_line(endpoint or "the default endpoint")
+    if done.unsent == 0:
+        screen.print(f"Their traces are at {where}.")
+    elif done.unsent is not None:
+        say(f"hub: the traces did not reach {where}; the calls are in the store all the same. Does it listen there?")
 
 
 def _show(screen: Console, reader: Reader, option: str) -> None:

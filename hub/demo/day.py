@@ -38,6 +38,8 @@ class Day:
     stored: Seen
     left: int
     """Events that were not in the store in time."""
+    unsent: int | None
+    """Events whose spans the OTLP endpoint has not taken; None where no endpoint is set."""
 
 
 def usual(number: int, model: str) -> Switches:
@@ -53,7 +55,7 @@ def run(db_url: str) -> Day:
 
     Raises: HubError: The store cannot be used.
     """
-    hub.init(db_url=db_url, project=PROJECT, environment="demo")
+    observer = hub.init(db_url=db_url, project=PROJECT, environment="demo", disabled=False, sample_rate=1.0)
     try:
         with LoopbackServer(usual=usual) as server:
             began = time.time()
@@ -61,6 +63,7 @@ def run(db_url: str) -> Day:
             seconds = time.time() - began
             served = server.served()
             left = hub.flush(20.0)
+            otlp = observer.spool.counters().sinks.get("otlp")
     finally:
         hub.shutdown()
     return Day(
@@ -70,6 +73,7 @@ def run(db_url: str) -> Day:
         served=Seen(calls=calls, input_tokens=served.input_tokens, output_tokens=served.output_tokens),
         stored=_stored(db_url, since=began),
         left=left,
+        unsent=None if otlp is None else otlp.waiting,
     )
 
 
