@@ -15,6 +15,7 @@ from opentelemetry import context as otel
 
 from hub.events import Data
 from hub.log import Log, Stream
+from hub.tracing_context import attach, detach
 
 if TYPE_CHECKING:
     from hub.recorder import Recorder
@@ -43,6 +44,8 @@ class ResponseFacts(TypedDict, total=False):
     """Output messages; content."""
     body: str | None
     """The wire body; content."""
+    streamed: Sequence[str] | None
+    """Of a body that is a stream: the texts it holds in pieces, so far as no message has them; content."""
     error_type: str | None
     error_message: str | None
     """Content."""
@@ -140,13 +143,13 @@ class Call:
     def enter(self) -> Tokens:
         """Make this the current call, for one upstream step. Give the result to `leave` in the same context."""
         context = self.root.otel_context
-        return current_call.set(self), None if context is None else otel.attach(context)
+        return current_call.set(self), None if context is None else attach(context)
 
     def leave(self, tokens: Tokens) -> None:
         """Undo `enter`."""
         ours, theirs = tokens
         if theirs is not None:
-            otel.detach(theirs)
+            detach(theirs)
         try:
             current_call.reset(ours)
         except ValueError:  # closed in another context than it was opened in

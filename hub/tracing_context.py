@@ -6,14 +6,13 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from typing import Any
 
+import opentelemetry.context
 from opentelemetry.context import (
     _SUPPRESS_INSTRUMENTATION_KEY,
     Context,
-    attach,
-    detach,
-    get_current,
     set_value,
 )
 from opentelemetry.trace import (
@@ -22,8 +21,8 @@ from opentelemetry.trace import (
     TraceFlags,
     TraceState,
     get_current_span,
-    set_span_in_context,
 )
+from opentelemetry.trace.propagation import _SPAN_KEY
 
 from hub.harmless import log
 
@@ -37,6 +36,34 @@ _LOW_64 = (1 << 64) - 1
 
 _ids = random.Random()
 os.register_at_fork(after_in_child=_ids.seed)  # a child would mint its parent's ids again
+
+
+_variable = getattr(getattr(opentelemetry.context, "_RUNTIME_CONTEXT", None), "_current_context", None)
+# The two functions around OpenTelemetry's context variable cost as much as the rest of a stream's chunk.
+_get: Callable[[], Context]
+attach: Callable[[Context], Token[Context]]
+detach: Callable[[Token[Context]], None]
+_get, attach, detach = (
+    (_variable.get, _variable.set, _variable.reset)
+    if isinstance(_variable, ContextVar)
+    else (opentelemetry.context.get_current, opentelemetry.context.attach, opentelemetry.context.detach)
+)
+
+
+class CallSpan(NonRecordingSpan):
+    """Stands for a call's span within the program. Most calls never ask for its context, so it is made when asked."""
+
+    __slots__ = ("_ids",)
+
+    def __init__(self, trace_id: int, span_id: int, flags: int, state: TraceState) -> None:
+        self._ids = (trace_id, span_id, flags, state)
+
+    def get_span_context(self) -> SpanContext:
+        trace_id, span_id, flags, state = self._ids
+        return SpanContext(trace_id, span_id, False, _FLAGS[flags], state)
+
+    def __repr__(self) -> str:
+        return f"CallSpan({self.get_span_context()!r})"
 
 
 class Minted:
@@ -65,8 +92,8 @@ class Mint:
 
     def start(self) -> Minted:
         """Mint within the current context."""
-        ambient = get_current()
-        parent: SpanContext | None = get_current_span(ambient).get_span_context()
+        ambient: Context = _get()
+        parent = get_current_span(ambient).get_span_context() if _SPAN_KEY in ambient else None
         span_id = self._bits(64) or 1
         if parent is None or not parent.is_valid:
             trace_id = self._bits(128) or 1
@@ -91,8 +118,7 @@ class Mint:
                 envelope["tracestate"] = state.to_header()
         if not self._attach:
             return Minted(envelope, None)
-        span = NonRecordingSpan(SpanContext(trace_id, span_id, False, _FLAGS[flags], state))
-        return Minted(envelope, set_span_in_context(span, ambient))
+        return Minted(envelope, Context({**ambient, _SPAN_KEY: CallSpan(trace_id, span_id, flags, state)}))
 
 
 def sampler_from(environ: Mapping[str, str]) -> Sampler:

@@ -17,6 +17,7 @@ from hub.extractors.requests import Arguments
 from hub.extractors.streams import FOLD, Chunks
 from hub.harmless import is_harmless, log
 from hub.recorder import Recorder
+from hub.tracing_context import attach, detach
 
 MAX_EXTRACTED_CHUNKS = 65_536
 """How many chunks of one generator an extractor is given; those after are only counted."""
@@ -164,10 +165,7 @@ def surroundings(call: Call | None) -> Surroundings:
     set_call, reset_call = (_nothing.set, _nothing.reset) if call is None else (current_call.set, current_call.reset)
     if context is None:
         return set_call, reset_call, _nothing.set, _nothing.reset, None
-    variable = getattr(getattr(otel, "_RUNTIME_CONTEXT", None), "_current_context", None)
-    if isinstance(variable, ContextVar):  # the two functions around it cost more than all else of a chunk
-        return set_call, reset_call, variable.set, variable.reset, context
-    return set_call, reset_call, otel.attach, otel.detach, context
+    return set_call, reset_call, attach, detach, context
 
 
 def sync(recorder: Recorder) -> None:
