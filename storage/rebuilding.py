@@ -60,7 +60,7 @@ class _Rebuild:
         connection = self._connection
         erasures = read_counters(connection).get("erasures", 0)
         self._make_tables()
-        while self._page(_PAGE) == _PAGE:
+        while self._free_page():
             self._progress(self._count, self._total())
         with write_lock(self._path):
             connection.execute("BEGIN IMMEDIATE")
@@ -92,6 +92,13 @@ class _Rebuild:
         for (sql,) in made:
             connection.execute(re.sub(r"^CREATE (TABLE|INDEX) ", r"CREATE \1 temp.", sql))
         connection.execute("CREATE TABLE temp.rebuilt_manifests (position INTEGER PRIMARY KEY, content TEXT)")
+
+    def _free_page(self) -> bool:
+        """A page while others write. Returns: Whether it was full."""
+        self._connection.execute("BEGIN")
+        full = self._page(_PAGE) == _PAGE
+        self._connection.execute("COMMIT")
+        return full
 
     def _page(self, limit: int) -> int:
         """Returns: How many events the page had."""
