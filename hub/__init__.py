@@ -8,6 +8,7 @@ Every call becomes events in a SQL store and, where OpenTelemetry is set up, a s
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from hub.errors import (
     ForeignStore,
     HubError,
     InvalidEvent,
+    NameClash,
     NotFound,
     NotTraceable,
     QueryLimit,
@@ -37,6 +39,7 @@ from hub.events import (
     Usage,
     upcaster,
 )
+from hub.harmless import log as _log
 from hub.manual import ManualCall
 from hub.session import session
 from hub.traced import traced
@@ -62,11 +65,31 @@ _E = TypeVar("_E", bound=Event)
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'hub' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    return getattr(_load(_LAZY[name]), name)
+
+
+def _load(module: str) -> Any:
+    """A module above the core. Raises: NameClash"""
+    if module not in sys.modules:
+        from hub.own_packages import check
+
+        check("storage")
+    return importlib.import_module(module)
 
 
 def _runtime() -> Any:
-    return importlib.import_module("hub.runtime")
+    return _load("hub.runtime")
+
+
+def _default_recorder() -> _recorder.Recorder | None:
+    try:
+        runtime = _runtime()
+    except Exception as error:
+        _recorder.set_default(lambda: None)  # not again at each call
+        _log.warning("hub: nothing is recorded: %s", error if isinstance(error, HubError) else type(error).__name__)
+        return None
+    _recorder.set_default(runtime.default_recorder)
+    return _recorder.default()
 
 
 def init(
@@ -88,7 +111,9 @@ def init(
     Args:
         redact: Called with every text before it is kept, after the built-in rules; must be pure.
         settings: Any other of docs/configuration.md, by its name.
-    Raises: ConfigError: A setting cannot be used.
+    Raises:
+        ConfigError: A setting cannot be used.
+        NameClash: `storage` is another package than the hub's.
     """
     given = {
         "db_url": db_url,
@@ -157,6 +182,8 @@ def flush(timeout: float = 5.0) -> int:
 
     Returns: How many events are not yet in the store; 0 is all. 0 where no hub runs.
     """
+    if "hub.runtime" not in sys.modules:
+        return 0
     left: int = _runtime().flush_default(timeout)
     return left
 
@@ -166,7 +193,10 @@ def shutdown(timeout: float = 2.0) -> None:
 
     Calls made afterwards are not recorded until `init` is called again. Runs by itself at exit.
     """
-    _runtime().shutdown_default(timeout)
+    try:
+        _runtime().shutdown_default(timeout)
+    except NameClash:  # nothing was recorded, and nothing will be
+        pass
 
 
 def open(db_url: str | None = None) -> Reader:
@@ -174,7 +204,7 @@ def open(db_url: str | None = None) -> Reader:
 
     Raises: StoreError: There is no such store, or it is not the hub's.
     """
-    reader: Reader = importlib.import_module("hub.reader").open_reader(db_url)
+    reader: Reader = _load("hub.reader").open_reader(db_url)
     return reader
 
 
@@ -187,7 +217,7 @@ def read_events(db_url: str | None = None, *, types: Sequence[str] | None = None
         yield from reader.events(types=types)
 
 
-_recorder.set_default(lambda: _runtime().default_recorder())
+_recorder.set_default(_default_recorder)
 
 __all__ = [
     "AmbiguousId",
@@ -203,6 +233,7 @@ __all__ = [
     "LLMResponse",
     "LLMResponseDebug",
     "ManualCall",
+    "NameClash",
     "NotFound",
     "NotTraceable",
     "ProviderRetry",

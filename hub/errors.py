@@ -2,6 +2,7 @@
 
 HubError
 ├── ConfigError            a setting that cannot be used
+├── NameClash              another package has the name of one of the hub's (also an ImportError)
 ├── NotTraceable           hub.traced was given something without a call method (also a TypeError)
 ├── InvalidEvent           a contributed event or event class that cannot be registered or emitted (also a ValueError)
 ├── NotFound               no such call, session or event
@@ -13,7 +14,7 @@ HubError
     ├── ForeignStore       the database belongs to another program
     └── SchemaMismatch     the store is older or newer than this version of the hub
 
-None of them is ever raised into a program because it is observed: they come from set-up, from reading and from commands.
+None of them is ever raised into a program because it is observed: they come from set-up, reading and commands.
 """
 
 from __future__ import annotations
@@ -29,6 +30,19 @@ class ConfigError(HubError):
     def __init__(self, setting: str, value: object, remedy: str) -> None:
         super().__init__(f"{setting}: {value!r} cannot be used; {remedy}")
         self.setting, self.value, self.remedy = setting, value, remedy
+
+
+class NameClash(HubError, ImportError):
+    """Where Python looks for a package of the hub's it finds another one of that name. *found* is None for nothing."""
+
+    def __init__(self, name: str, *, found: str | None, wanted: str) -> None:
+        super().__init__(
+            f"`import {name}` gives {found or 'nothing'}, not LLM Hub's own package {wanted}; rename that one, move it "
+            "into a package of yours or, where only the program's folder brings it in, start with python -P",
+            name=name,
+            path=found,
+        )
+        self.found, self.wanted = found, wanted
 
 
 class NotTraceable(HubError, TypeError):

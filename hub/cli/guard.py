@@ -12,6 +12,7 @@ from typing import ParamSpec
 import typer
 
 from hub.errors import AmbiguousId, ConfigError, HubError, NotFound, QueryLimit, QueryRefused
+from hub.own_packages import check
 
 P = ParamSpec("P")
 
@@ -24,6 +25,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            check("storage")
             command(*args, **kwargs)
             sys.stdout.flush()
         except BrokenPipeError:
