@@ -13,6 +13,8 @@ import pytest
 from hub.errors import ForeignStore, QueryLimit, QueryRefused, StoreError, StoreUnavailable
 from storage.query import Limits, Params, Result, run, views
 from storage.query_child import run_in_child
+from storage.views import VIEWS
+from tests.filled_store import fill
 
 Run = Callable[..., Result]
 
@@ -205,6 +207,34 @@ def test_a_path_with_characters_of_a_url_is_read(tmp_path: Path, store: Path) ->
     odd = tmp_path / "a b?mode=rwc#%41.db"
     store.rename(odd)
     assert run(odd, "SELECT count(*) FROM llm_calls").rows == ((2,),)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("real") / "calls.db"
+    fill(path)
+    return path
+
+
+def test_every_view_of_a_real_store_can_be_read(query: Run, real: Path) -> None:
+    assert set(VIEWS) <= set(views(real))
+    for view, columns in views(real).items():
+        assert query(real, f"SELECT * FROM {view}").columns == tuple(columns)
+        counted = query(real, f"WITH some AS (SELECT * FROM {view}) SELECT count(*) FROM some").rows
+        assert counted == query(real, f"SELECT count(*) FROM {view}").rows
+        assert query(real, f"SELECT {columns[0]}, count(*) FROM {view} GROUP BY 1 ORDER BY 2 LIMIT 3")
+
+
+def test_no_table_of_a_real_store_can_be_read(query: Run, real: Path) -> None:
+    with closing(sqlite3.connect(real)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    assert "hub_keys" in tables
+    for table in [*tables, "sqlite_master"]:
+        for view in ("llm_calls", "llm_messages"):
+            with pytest.raises(QueryRefused):
+                query(real, f"WITH {view} AS (SELECT * FROM {table}) SELECT * FROM {view}")
+        with pytest.raises(QueryRefused):
+            query(real, f"SELECT count(*) FROM {table}")
 
 
 def test_values_that_look_like_sql_stay_values(query: Run, store: Path) -> None:
