@@ -70,11 +70,18 @@ class Pipeline:
     Args:
         sinks: As many as the spool has cursors, by the same names.
         emit_hub_event: For hub:dropped, hub:conflict and hub:degraded.
+        left_open: Asked at the end, when the sinks are closed: whether calls are open, for a recovery to close.
     """
 
-    def __init__(self, spool: Spool, sinks: Sequence[Sink], emit_hub_event: EmitOwn) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        sinks: Sequence[Sink],
+        emit_hub_event: EmitOwn,
+        left_open: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._spool = spool
-        self._emit = emit_hub_event
+        self._emit, self._left_open = emit_hub_event, left_open
         self._reporting = threading.Lock()
         names = sorted(sink.name for sink in sinks)
         if names != sorted(spool.cursors):
@@ -145,7 +152,7 @@ class Pipeline:
         self._join_keeper(deadline)
         if self._keeper.is_alive() or any(worker.thread.is_alive() for worker in self._workers.values()):
             return  # a thread that hangs may still use the spool; its lock goes with the process
-        self._spool.close()
+        self._spool.close(keep=self._left_open())
 
     def _join_keeper(self, deadline: float) -> None:
         if self._keeper.ident is not None:

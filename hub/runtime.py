@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -87,7 +88,8 @@ class Hub:
             "producer": self._new_id(),
         }
         self._tracing = Tracing(settings.otel, os.environ)
-        sinks = self._make_sinks()
+        store = StoreSink(self._open_store, constants["producer"])
+        sinks: list[Sink] = [store, *self._tracing.sinks(), *self._extra_sinks]
         self.spool = Spool.create(
             settings.spool_root,
             constants=constants,
@@ -112,11 +114,10 @@ class Hub:
             self.recorder.log, self.recorder.tracing = self.spool, self._tracing
         self.recorder.durable = settings.durability == "durable"
         self.recorder.emit_own("hub:started", self._started_facts())
-        self.pipeline = Pipeline(self.spool, sinks, emit_hub_event=self.recorder.emit_own)
+        self.pipeline = Pipeline(
+            self.spool, sinks, emit_hub_event=self.recorder.emit_own, left_open=lambda: store.left_open
+        )
         self.pipeline.start()
-
-    def _make_sinks(self) -> list[Sink]:
-        return [StoreSink(self._open_store), *self._tracing.sinks(), *self._extra_sinks]
 
     def _open_store(self) -> EventStore:
         """Called by the store's thread, which alone can afford the imports."""
@@ -282,6 +283,11 @@ def _at_exit() -> None:
     deadline = time.monotonic() + EXIT_SECONDS
     for hub in list(_live):
         hub.shutdown(max(0.0, deadline - time.monotonic()))
+    if getattr(sys, "last_type", None) is KeyboardInterrupt:
+        # Python dies of SIGINT, as shells want to see, only if that ended the last piece of source text it ran; the
+        # imports and dataclasses of a store that was opened just now were pieces too.
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
 
 
 def _after_fork_in_child() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
-from hub.config import Settings
 from hub.events import EventRecord
 from hub.store import EventStore
 
@@ -18,9 +16,12 @@ class StoreSink:
 
     name = "store"
 
-    def __init__(self, opener: Opener) -> None:
+    def __init__(self, opener: Opener, producer: str) -> None:
         self._open = opener
+        self._producer = producer
         self._store: EventStore | None = None
+        self.left_open = False
+        """Known after `close`: calls of this producer have no response, and will get none from it any more."""
 
     def write(self, records: Sequence[EventRecord]) -> Sequence[EventRecord]:
         """Returns: The conflicts. Raises: StoreError"""
@@ -29,6 +30,9 @@ class StoreSink:
         return self._store.append(records).conflicts
 
     def close(self) -> None:
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        store, self._store = self._store, None
+        if store is not None:
+            try:
+                self.left_open = bool(store.open_calls(self._producer))
+            finally:
+                store.close()

@@ -406,10 +406,13 @@ class Spool:
             segment.forget_in_child()
         self.control.close()
 
-    def close(self) -> bool:
+    def close(self, *, keep: bool = False) -> bool:
         """Take nothing more and let go of the files; True when nothing was left to do and the folder is deleted.
 
         What waits stays on the disk for the next process. Nobody may use the spool's cursors any more.
+
+        Args:
+            keep: Leave the folder to a recovery even if nothing waits.
         """
         with self.exclusive():
             if self.closed:
@@ -418,7 +421,7 @@ class Spool:
             self.weigh()
         self.syncer.stop()
         self._final = counted = self.control.accounting()
-        done = not any(sink.waiting for sink in counted.sinks.values()) and not self.take_drops()
+        done = not keep and not any(sink.waiting for sink in counted.sinks.values()) and not self.take_drops()
         for cursor in self.cursors.values():
             cursor.close()
         self.shelf.drop_ready()
