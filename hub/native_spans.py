@@ -16,6 +16,17 @@ from hub.span_content import content_attributes
 from hub.span_shape import CallShape, SpanShape, shape_of, span_name, start_attributes
 from hub.tracing_context import Mint, Minted
 
+_TOLD = (
+    *("provider", "model", "operation", "tier", "server_address", "stream", "params"),
+    *("replay_of_trace_id", "replay_of_span_id"),
+)
+"""What a span is told of a request at its start."""
+
+
+def not_at_all(data: dict[str, Any]) -> tuple[dict[str, Any], object]:
+    """Cleans nothing."""
+    return data, None
+
 
 class NativeSpan(Minted):
     """A call's span, open on the program's tracer. Dropped without its response, it is never exported."""
@@ -36,6 +47,7 @@ class NativeTracer:
         mint: Gives ids where the program's tracer gives none: no provider is installed, or it is switched off.
         content: Whether prompts and answers go into the spans.
         provider: None: OpenTelemetry's global one.
+        clean: Takes secrets out of what a call's request says.
         clock: UTC Unix nanoseconds.
     """
 
@@ -45,10 +57,11 @@ class NativeTracer:
         *,
         content: bool = False,
         provider: trace.TracerProvider | None = None,
+        clean: Callable[[dict[str, Any]], tuple[dict[str, Any], object]] = not_at_all,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._tracer = trace.get_tracer("llm-hub", tracer_provider=provider)
-        self._mint, self._content, self._clock = mint, content, clock
+        self._mint, self._content, self._clean, self._clock = mint, content, clean, clock
         self._open: WeakValueDictionary[str, NativeSpan] = WeakValueDictionary()
 
     def begin(self, request: Mapping[str, Any]) -> Minted:
@@ -75,7 +88,8 @@ class NativeTracer:
             self._open[envelope["span_id"]] = native
         return native
 
-    def _start(self, request: Mapping[str, Any], ambient: Context, begun: int) -> Span:
+    def _start(self, given: Mapping[str, Any], ambient: Context, begun: int) -> Span:
+        request, _ = self._clean({key: given[key] for key in _TOLD if given.get(key)})
         name, links = span_name(request), []
         trace_id, span_id = request.get("replay_of_trace_id"), request.get("replay_of_span_id")
         if trace_id and span_id:

@@ -237,7 +237,8 @@ class Recorder:
             return
         events: list[FrameEvent] = [{"id": self.new_id(), "type": "llm:request", "data": data}]
         if self.capture != "none":
-            events.append(self._debug_event("llm:request:debug", content, tool_names(facts.get("tools"))))
+            names = self._clean(tool_names(facts.get("tools")))[0]
+            events.append(self._debug_event("llm:request:debug", content, names))
         envelope = root.envelope
         if (cause := facts.get("causation_id")) is not None:
             envelope = {**envelope, "causation_id": cause}
@@ -360,10 +361,17 @@ class Recorder:
         content: Data = {}
         if messages is not None:
             content["messages"] = cleaned
-        if body is not None:
+        if body is not None and self._hides_secrets(facts, marks):
+            marks = {**marks, "shed": {"reason": "secret_in_pieces", "bytes": len(body)}}
+        elif body is not None:
             text, more = self._clean(body)
             content["wire"], marks = {"body": text}, _together(marks, more)
         return content, marks
+
+    def _hides_secrets(self, facts: ResponseFacts, marks: Data) -> bool:
+        """Whether the body is a stream with a secret cut into pieces, which nothing would find there."""
+        pieces = facts.get("streamed")
+        return pieces is not None and ("redacted" in marks or "redacted" in self._clean(pieces)[1])
 
     def _debug_event(self, event_type: str, content: Data, names: list[str]) -> FrameEvent:
         encoded = orjson.dumps(content)

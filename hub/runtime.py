@@ -87,7 +87,7 @@ class Hub:
             "service": settings.service,
             "producer": self._new_id(),
         }
-        self._tracing = Tracing(settings.otel, os.environ)
+        self._tracing = Tracing(settings.otel, os.environ, clean=self._cleaner.clean)
         store = StoreSink(self._open_store, constants["producer"])
         sinks: list[Sink] = [store, *self._tracing.sinks(), *self._extra_sinks]
         self.spool = Spool.create(

@@ -14,13 +14,13 @@ from opentelemetry import trace
 
 from hub import semconv
 from hub.harmless import log
-from hub.native_spans import NativeTracer
+from hub.native_spans import NativeTracer, not_at_all
 from hub.span_limits import limits_from
 from hub.span_sink import SpanSink
 from hub.tracing_context import Mint, Minted, sampler_from
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hub.events import EventRecord
 
@@ -39,6 +39,7 @@ class Tracing:
         setting: HUB_OTEL.
         environ: Where the OTEL_* variables are read.
         provider: The program's tracer provider; None: OpenTelemetry's global one, looked up when it is needed.
+        clean: Takes secrets out of what spans and `hub:started` are told beside events: `Cleaner.clean`.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class Tracing:
         environ: Mapping[str, str] = os.environ,
         *,
         provider: trace.TracerProvider | None = None,
+        clean: Callable[[dict[str, Any]], tuple[dict[str, Any], object]] = not_at_all,
     ) -> None:
-        self._setting, self._environ, self._provider = setting, environ, provider
+        self._setting, self._environ, self._provider, self._clean = setting, environ, provider, clean
         self._content = captures_content(environ)
         self._settled = False
         self.mode: Mode = "off"
@@ -59,7 +61,7 @@ class Tracing:
         self._mint = Mint(sampler_from(self._environ), attach=self.mode == "export")
         self._native = None
         if self.mode == "native":
-            self._native = NativeTracer(self._mint, content=self._content, provider=self._provider)
+            self._native = NativeTracer(self._mint, content=self._content, provider=self._provider, clean=self._clean)
 
     @property
     def live(self) -> bool:
@@ -114,8 +116,9 @@ class Tracing:
             provider = self._provider or trace.get_tracer_provider()
             attributes = getattr(getattr(provider, "resource", None), "attributes", None)
             if attributes:
-                return {key: list(value) if isinstance(value, tuple) else value for key, value in attributes.items()}
-        return resource_attributes(self._environ, service, environment)
+                found = {key: list(value) if isinstance(value, tuple) else value for key, value in attributes.items()}
+                return self._clean(found)[0]
+        return self._clean(resource_attributes(self._environ, service, environment))[0]
 
     def started_facts(self, service: str, environment: str | None, hub_version: str) -> dict[str, Any]:
         """What `hub:started` must hold so that spans can be made again from the store alone."""

@@ -6,22 +6,26 @@ from typing import Any
 
 from hub.calls import ResponseFacts
 from hub.extractors.openai import error_facts, of_response
+from hub.extractors.pieces import Pieces
 from hub.extractors.usage import cost_of, usage_of
 from hub.extractors.values import get, plain, text
 
 _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
+_DELTA = frozenset({*_TEXTS, "role", "tool_calls"})
 
 
 class ChatStream:
     """Chunks of chat and text completions become messages.
 
-    `ended` is the vendor's word that all has been said, `error` what it reported in mid-stream.
+    `ended` is the vendor's word that all has been said, `error` what it reported in mid-stream, `pieces` the texts that
+    came in pieces and are in no message.
     """
 
     def __init__(self) -> None:
         self.ended = False
         self.error: ResponseFacts | None = None
         self.keep_content = True
+        self.pieces = Pieces()
         self._facts: ResponseFacts = {}
         self._choices: dict[int, _Choice] = {}
 
@@ -40,6 +44,9 @@ class ChatStream:
             if choice is None:
                 choice = self._choices[index] = _Choice()
             choice.add(piece, self.keep_content)
+            delta = get(piece, "delta")
+            if self.keep_content and type(delta) is dict and not _DELTA.issuperset(delta):
+                self.pieces.add({key: value for key, value in delta.items() if key not in _DELTA}, (index,))
 
     def facts(self) -> ResponseFacts:
         """What is known so far."""
@@ -110,6 +117,7 @@ class ResponsesStream:
         self.ended = False
         self.error: ResponseFacts | None = None
         self.keep_content = True
+        self.pieces = Pieces()
         self._facts: ResponseFacts = {}
         self._done: dict[int, Any] = {}
         self._texts: dict[int, list[str]] = {}
@@ -135,6 +143,8 @@ class ResponsesStream:
                 "error_type": text(get(event, "code")) or "error",
                 "error_message": text(get(event, "message")),
             }
+        elif self.keep_content and (delta := get(event, "delta")) is not None:
+            self.pieces.add(delta, (kind, get(event, "item_id"), get(event, "content_index")))
 
     def facts(self) -> ResponseFacts:
         """What is known so far."""

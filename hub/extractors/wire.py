@@ -12,6 +12,7 @@ from hub.calls import ResponseFacts
 from hub.extractors.anthropic import anthropic_facts
 from hub.extractors.openai import error_facts, openai_facts
 from hub.extractors.openai_stream import OpenAIStream, stream_for
+from hub.extractors.pieces import Pieces
 from hub.extractors.sse import SSEData
 
 _OPERATIONS = {
@@ -85,6 +86,7 @@ class StreamReader:
         self._room = max_bytes
         self._done = False
         self._assembler: OpenAIStream | None = None
+        self._unread = Pieces()
 
     def feed(self, piece: bytes) -> None:
         """Take the next bytes."""
@@ -100,14 +102,17 @@ class StreamReader:
         try:
             event: Any = orjson.loads(data)
         except ValueError:
-            return
+            event = data.decode("utf-8", "replace")
         if not isinstance(event, dict):
+            self._unread.add(event)
             return
         if self._assembler is None:
             self._assembler = stream_for(event)
         if self._assembler is not None:
             self._assembler.keep_content = self._room > 0
             self._assembler.add(event)
+        elif self._room > 0:
+            self._unread.add(event)
         if self.error is None:
             self.error = error_facts(event) or (None if self._assembler is None else self._assembler.error)
 
@@ -121,6 +126,7 @@ class StreamReader:
         self.feed(b"\n\n")  # an end mark at the very end of the bytes counts without its empty line
         facts = self._assembler.facts() if self._assembler is not None else {}
         facts["chunk_count"] = self.chunks
+        facts["streamed"] = self._unread.texts() + (self._assembler.pieces.texts() if self._assembler else [])
         return facts
 
 
