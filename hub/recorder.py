@@ -237,7 +237,8 @@ class Recorder:
             return
         events: list[FrameEvent] = [{"id": self.new_id(), "type": "llm:request", "data": data}]
         if self.capture != "none":
-            names = self._clean(tool_names(facts.get("tools")))[0]
+            tools = facts.get("tools")
+            names = self._clean(tool_names(tools))[0] if tools else []
             events.append(self._debug_event("llm:request:debug", content, names))
         envelope = root.envelope
         if (cause := facts.get("causation_id")) is not None:
