@@ -63,6 +63,8 @@ class Canaries:
         self.places: list[str] = []
         self.neighbours: list[str] = []
         """What must be found where texts of `text` are kept."""
+        self.beside: list[str] = []
+        """The place of each neighbour."""
         self._vendors = [name for name, form in VENDOR_KEYS.items() if " " not in form]
 
     def core(self, place: str) -> str:
@@ -84,6 +86,7 @@ class Canaries:
         """Prose with a key in it."""
         key, neighbour = self.key(place, vendor), f"neighbour{len(self.places) - 1:03d}"
         self.neighbours.append(neighbour)
+        self.beside.append(self.places[-1])
         return f"Take {key} and {neighbour}."
 
     def text_unkept(self, place: str) -> str:

@@ -29,6 +29,7 @@ from tests.otlp_receiver import receiving
 
 OTHERS = ("openai", "httpx", "httpcore", "urllib3", "grpc", "asyncio", "h2", "hpack")
 """Loggers that are not ours: an SDK at debug level prints its requests."""
+OWN_DATA = "SELECT data FROM hub_events WHERE type LIKE 'llm:%' OR type LIKE 'provider:%' OR type LIKE 'hub:%'"
 
 
 @dataclass(repr=False)
@@ -43,6 +44,8 @@ class Aftermath:
     spans: bytes = b""
     shown: bytes = b""
     """What commands print."""
+    data: bytes = b""
+    """The data of the hub's own events, which erasure leaves alone."""
 
 
 @pytest.fixture(scope="module", params=["export", "native"])
@@ -73,6 +76,7 @@ def aftermath(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         found.store += bytes_of(folder, "calls.db*")
         found.spool += bytes_of(folder / "spool")
         found.shown = shown(folder)
+    found.data = b"\n".join(data.encode() for (data,) in select(folder, OWN_DATA))
     found.spans = b"\n".join([*receiver.raw, *seen.written])
     found.logs = written().encode()
     return found
@@ -102,6 +106,13 @@ def test_no_secret_is_in_a_span_though_they_carry_content(aftermath: Aftermath) 
 def test_no_secret_is_shown(aftermath: Aftermath) -> None:
     assert b"neighbour" in aftermath.shown
     assert "; ".join(aftermath.canaries.found_in(aftermath.shown)) == ""
+
+
+def test_no_text_of_prompts_answers_errors_and_tools_is_in_data_but_stop_sequences(aftermath: Aftermath) -> None:
+    neighbours = enumerate(aftermath.canaries.neighbours)
+    found = [aftermath.canaries.beside[place] for place, one in neighbours if one.encode() in aftermath.data]
+    assert found
+    assert [place for place in found if "stop" not in place] == []
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
