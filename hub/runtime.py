@@ -34,6 +34,8 @@ from storage import open_store
 E = TypeVar("E", bound=Event)
 
 EXIT_SECONDS = 2.0
+INTERPRETERS_SHARE = 0.4
+"""Of them: the time from the last exit handler to the end of the process, on a busy machine."""
 
 
 class Hub:
@@ -280,7 +282,7 @@ def shutdown_default(timeout: float) -> None:
 
 
 def _at_exit() -> None:
-    deadline = time.monotonic() + EXIT_SECONDS
+    deadline = time.monotonic() + EXIT_SECONDS - INTERPRETERS_SHARE
     for hub in list(_live):
         hub.shutdown(max(0.0, deadline - time.monotonic()))
     if getattr(sys, "last_type", None) is KeyboardInterrupt:

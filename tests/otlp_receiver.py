@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,8 @@ class _Server:
 
 
 class _HttpServer(_Server):
+    _connections: list[socket.socket]
+
     def __init__(self, receiver: OtlpReceiver) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -166,6 +169,12 @@ class _HttpServer(_Server):
             block_on_close = False
             allow_reuse_address = True
 
+            def process_request(self, request: Any, client_address: Any) -> None:
+                connections.append(request)
+                super().process_request(request, client_address)
+
+        connections = self._connections = []
+
         self._server = Server(("127.0.0.1", receiver.port), Handler)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
@@ -175,6 +184,11 @@ class _HttpServer(_Server):
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
+        for connection in self._connections:  # kept alive, they would go on being served
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
 
 _CODES = {503: grpc.StatusCode.UNAVAILABLE, 400: grpc.StatusCode.INVALID_ARGUMENT}
