@@ -40,6 +40,7 @@ from hub.events import (
     upcaster,
 )
 from hub.harmless import log as _log
+from hub.extractors.requests import allowed as _allowed
 from hub.manual import ManualCall
 from hub.session import session
 from hub.traced import traced
@@ -141,7 +142,7 @@ def call(
     """Record by hand a call that no wrapper sees, from the start of a `with` or `async with` block to its end.
 
     Args:
-        params: Of the request, such as temperature; never credentials.
+        params: Of the request, such as temperature. Those that may hold text are not recorded.
         operation: OpenTelemetry's gen_ai.operation.name.
     """
     facts = {
@@ -149,7 +150,7 @@ def call(
         "model": model,
         "messages": messages,
         "tools": tools,
-        "params": params,
+        "params": _allowed(params),
         "operation": operation,
         "stream": stream,
     }

@@ -20,6 +20,7 @@ from hub.content import Cleaner
 from hub.errors import HubError
 from hub.events import Constants, Event
 from hub.harmless import log
+from hub.extractors.requests import allowed
 from hub.manual import ManualCall
 from hub.pipeline import Pipeline, Sink
 from hub.recorder import Clock, Recorder, emit_to, new_id
@@ -158,7 +159,7 @@ class Hub:
 
     def call(self, **facts: Any) -> ManualCall:
         """As `hub.call`."""
-        return ManualCall(self.recorder, facts)
+        return ManualCall(self.recorder, {**facts, "params": allowed(facts.get("params"))})
 
     @property
     def closed(self) -> bool:

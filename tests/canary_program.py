@@ -177,7 +177,11 @@ def plant_in_labels_and_events(hub: Hub, canaries: Canaries) -> None:
 
 def plant_in_calls_by_hand(hub: Hub, canaries: Canaries) -> None:
     text, key = canaries.text, canaries.key
-    params = {"api_key": canaries.core("params"), "stop": text("stop by hand")}
+    params = {
+        "api_key": canaries.core("params"),
+        "system": "neighbour of prompts among params",
+        "stop": text("stop by hand"),
+    }
     messages = [{"role": "user", "content": text("message by hand")}]
     with hub.call(provider=key("provider by hand"), model=key("by hand"), messages=messages, params=params) as call:
         hints: Any = {

@@ -113,6 +113,7 @@ def test_no_text_of_prompts_answers_errors_and_tools_is_in_data_but_stop_sequenc
     found = [aftermath.canaries.beside[place] for place, one in neighbours if one.encode() in aftermath.data]
     assert found
     assert [place for place in found if "stop" not in place] == []
+    assert b"among params" not in aftermath.data
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)

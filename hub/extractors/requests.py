@@ -64,6 +64,13 @@ def param(value: Any) -> Any:
     return found if found is None or len(found) <= _MAX_TEXT else None
 
 
+def allowed(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Of parameters by name those that are recorded."""
+    params: dict[str, Any] = {}
+    _read_params(params, values if isinstance(values, Mapping) else {})
+    return params or None
+
+
 def asked(values: Mapping[str, Any]) -> Asked:
     """Read *values*, arguments by name or a wire body."""
     request = _first(values, _SOURCES)
