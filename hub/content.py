@@ -112,20 +112,33 @@ class Cleaner:
                     return False
         return True
 
-    def facts(self, data: dict[str, Any]) -> tuple[dict[str, Any], Marks | None]:
-        """`clean` for an event's data, at a third of the cost where it is as it should be: numbers and short texts, at
-        most one level down, under names of our own."""
+    def facts(
+        self, data: dict[str, Any], texts: Sequence[str], nested: Sequence[str]
+    ) -> tuple[dict[str, Any], Marks | None]:
+        """`clean` for an event's data, at a fifth of the cost where it is as it should be.
+
+        Args:
+            texts: Keys under which a string may stand that came from outside.
+            nested: Keys under which a flat dict or list may stand. What is under other keys is known to be plain.
+        """
         strings = self._strings
         clean = strings.memory.clean
-        for value in data.values():
+        for key in texts:
+            value = data.get(key)
+            if value is not None and (
+                type(value) is not str or (value not in clean and strings.look_up(value)[1] is not None)
+            ):
+                return self.clean(data)
+        for key in nested:
+            value = data.get(key)
+            if value is None:
+                continue
             kind = type(value)
-            if kind is str:
-                if value not in clean and strings.look_up(value)[1] is not None:
-                    return self.clean(data)
-            elif kind is dict or kind is list:
-                if not all(map(self._is_plain, value.values() if kind is dict else value)):
-                    return self.clean(data)
-            elif kind is not bool and value is not None and not self._is_plain(value):
+            if kind is dict:
+                value = value.values()
+            elif kind is not list and kind is not tuple:
+                return self.clean(data)
+            if not all(map(self._is_plain, value)):
                 return self.clean(data)
         return data, None
 

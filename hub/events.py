@@ -1,8 +1,8 @@
 """Events: what they look like to people (frozen classes) and to machines (plain dicts), and the way between the two.
 
-An `EventRecord` is a plain dict and is what moves between spool, sinks and store. An `Event` is a frozen pydantic object
-with the payload as its fields and is built only for those who read or subscribe. A frame is the spool's unit: the
-events of one stream that are appended together, their envelope written once.
+An `EventRecord` is a plain dict and is what moves between spool, sinks and store. An `Event` is a frozen pydantic
+object with the payload as its fields and is built only for those who read or subscribe. A frame is the spool's unit:
+the events of one stream that are appended together, their envelope written once.
 """
 
 from __future__ import annotations
@@ -337,7 +337,8 @@ _SQL_KINDS: tuple[tuple[type, str], ...] = (
 
 
 class FrameEvent(TypedDict, total=False):
-    """One event within a frame. `id`, `type` and `data` are always there; level is info, schema_version 1 if not."""
+    """One event within a frame. `type` and `data` are always there, and the first one's `id`, from which those of the
+    others follow if they have none; level is info, schema_version 1 if not."""
 
     id: str
     type: str
@@ -382,9 +383,10 @@ def decode_frame(body: bytes, *, first_seq: int, first_version: int, constants: 
         frame = orjson.loads(body)
         shared = {**ENVELOPE_DEFAULTS, **constants, **frame["x"]}
         shared["stream_id"], shared["occurred_at"] = frame["s"], frame["t"]
+        first_id = frame["e"][0]["id"]
         return [
             {  # type: ignore[typeddict-item]  # mypy cannot see through the shared part
-                "id": "",
+                "id": first_id if place == 0 else _id_after(first_id, place),
                 "type": "",
                 "schema_version": 1,
                 "level": "info",
@@ -396,8 +398,13 @@ def decode_frame(body: bytes, *, first_seq: int, first_version: int, constants: 
             }
             for place, event in enumerate(frame["e"])
         ]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a frame: {type(error).__name__}") from error
+
+
+def _id_after(first: str, place: int) -> str:
+    """The id *place* behind *first*, in its random tail."""
+    return f"{first[:-12]}{(int(first[-12:], 16) + place) & 0xFFFFFFFFFFFF:012x}"
 
 
 __all__ = [

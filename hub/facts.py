@@ -32,6 +32,12 @@ def request_data(facts: RequestFacts, capture: Capture) -> Data:
     return data
 
 
+REQUEST_TEXTS = ("provider", "model", "tier", "server_address", "replay_of", "replay_run")
+REQUEST_NESTED = ("params", "from_config")
+RESPONSE_TEXTS = ("model", "response_id", "error_type", "reported_cost_usd", "cost_reporter")
+RESPONSE_NESTED = ("usage", "finish_reasons")
+"""Where in their data something may stand that came from outside."""
+
 _MORE_OF_REQUEST = ("params", "tier", "server_address", "from_config", "replay_of", "replay_run")
 _RESPONSE_KEYS = (
     "model",
@@ -104,6 +110,8 @@ def tool_names(tools: Sequence[Any] | None) -> list[str]:
 
 def kinds(messages: Sequence[Any]) -> list[str]:
     """The kinds of parts in cleaned *messages*, sorted."""
+    if len(messages) == 1 and type(messages[0]) is dict and type(messages[0].get("content")) is str:
+        return _TEXT if not messages[0].get("tool_calls") else ["text", "tool_call"]
     found: set[str] = set()
     for message in messages:
         body = message.get("content") if type(message) is dict else message
@@ -114,6 +122,9 @@ def kinds(messages: Sequence[Any]) -> list[str]:
         if type(message) is dict and message.get("tool_calls"):
             found.add("tool_call")
     return sorted(found)
+
+
+_TEXT = ["text"]
 
 
 def weigh(messages: Any) -> int:

@@ -21,6 +21,10 @@ from hub.content import Cleaner, Marks, truncate
 from hub.errors import InvalidEvent
 from hub.events import Data, Event, EventRecord, FrameEvent, check_type, decode_frame, encode_frame, fields_of, payload
 from hub.facts import (
+    REQUEST_NESTED,
+    REQUEST_TEXTS,
+    RESPONSE_NESTED,
+    RESPONSE_TEXTS,
     Capture,
     kinds,
     request_data,
@@ -231,7 +235,7 @@ class Recorder:
     def _write_request(self, call: Call) -> None:
         facts, root = call.facts, call.root
         content, marks = self._request_content(call)
-        data = self._clean_facts(request_data(facts, self.capture))
+        data = self._clean_facts(request_data(facts, self.capture), REQUEST_TEXTS, REQUEST_NESTED)
         data.update(marks)
         if call is not root and not tells_more(data, content, root.facts):
             return
@@ -335,7 +339,7 @@ class Recorder:
 
     def _write_response(self, call: Call) -> None:
         outcome = call.result()
-        data = self._clean_facts(response_data(call, outcome))
+        data = self._clean_facts(response_data(call, outcome), RESPONSE_TEXTS, RESPONSE_NESTED)
         response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
         call.response_event_id = response["id"]
         events = [response]
@@ -381,7 +385,7 @@ class Recorder:
             data["kinds"] = kinds(content["messages"])
         if names:
             data["tool_names"] = names
-        event: FrameEvent = {"id": self.new_id(), "type": event_type, "level": "debug", "data": data}
+        event: FrameEvent = {"type": event_type, "level": "debug", "data": data}
         if content:
             event["content"] = orjson.Fragment(encoded)  # type: ignore[typeddict-item]  # encoded once, for its size
         return event
@@ -395,7 +399,12 @@ class Recorder:
         events: list[FrameEvent],
         priority: Priority,
     ) -> None:
-        body = encode_frame(stream.id, now, envelope, events)
+        try:
+            body = encode_frame(stream.id, now, envelope, events)
+        except TypeError:  # an extractor's number that JSON does not know, or a label that is no text
+            for event in events:
+                event["data"] = self._clean_data(event["data"])
+            body = encode_frame(stream.id, now, self._clean(envelope)[0], events)
         if len(body) > target.max_frame_bytes:
             body = encode_frame(stream.id, now, envelope, [without_content(event) for event in events])
         placed = target.append(body, len(events), stream, priority)
@@ -428,8 +437,8 @@ class Recorder:
         cleaned, marks = self._clean(data)
         return {**cleaned, **marks}
 
-    def _clean_facts(self, data: Data) -> Data:
-        cleaned, marks = self.cleaner.facts(data)
+    def _clean_facts(self, data: Data, texts: Sequence[str], nested: Sequence[str]) -> Data:
+        cleaned, marks = self.cleaner.facts(data, texts, nested)
         return cleaned if marks is None else {**cleaned, **_noted(marks)}
 
     def _error_text(self, error: str) -> str:
