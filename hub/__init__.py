@@ -39,8 +39,8 @@ from hub.events import (
     Usage,
     upcaster,
 )
-from hub.harmless import log as _log
 from hub.extractors.requests import allowed as _allowed
+from hub.harmless import log as _log
 from hub.manual import ManualCall
 from hub.session import session
 from hub.traced import traced

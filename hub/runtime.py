@@ -19,8 +19,8 @@ from hub.config import Settings, load
 from hub.content import Cleaner
 from hub.errors import HubError
 from hub.events import Constants, Event
-from hub.harmless import log
 from hub.extractors.requests import allowed
+from hub.harmless import log
 from hub.manual import ManualCall
 from hub.pipeline import Pipeline, Sink
 from hub.recorder import Clock, Recorder, emit_to, new_id
