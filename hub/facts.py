@@ -32,7 +32,7 @@ def request_data(facts: RequestFacts, capture: Capture) -> Data:
     return data
 
 
-REQUEST_TEXTS = ("provider", "model", "tier", "server_address", "replay_of", "replay_run")
+REQUEST_TEXTS = ("provider", "model", "operation", "tier", "server_address", "replay_of", "replay_run")
 REQUEST_NESTED = ("params", "from_config")
 RESPONSE_TEXTS = ("model", "response_id", "error_type", "reported_cost_usd", "cost_reporter")
 RESPONSE_NESTED = ("usage", "finish_reasons")

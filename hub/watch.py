@@ -12,7 +12,7 @@ from opentelemetry import context as otel
 
 from hub import recorder as recorders
 from hub.calls import Call, ResponseFacts, current_call
-from hub.extractors import Extractor, response_facts
+from hub.extractors import Extractor, checked, response_facts
 from hub.extractors.requests import Arguments
 from hub.extractors.streams import FOLD, Chunks
 from hub.harmless import is_harmless, log
@@ -75,7 +75,7 @@ class Watch:
             if call.recording:
                 facts = response_facts(result)
                 if self.extract is not None:
-                    facts.update(self.extract(self.arguments.by_name(args, kwargs), result))
+                    facts.update(checked(self.extract(self.arguments.by_name(args, kwargs), result)))
         except BaseException as error:
             if not is_harmless(error):
                 raise
@@ -124,7 +124,8 @@ class StreamWatch:
         facts = self._facts(call)
         try:
             if watch.extract is not None and call.recording:
-                facts.update(watch.extract(watch.arguments.by_name(self._args, self._kwargs), self.chunks.kept))
+                arguments = watch.arguments.by_name(self._args, self._kwargs)
+                facts.update(checked(watch.extract(arguments, self.chunks.kept)))
         except BaseException as error:
             if not is_harmless(error):
                 raise

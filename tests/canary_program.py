@@ -117,7 +117,13 @@ def plant_in_results(hub: Hub, canaries: Canaries) -> None:
     list(hub.traced(words, provider="acme", model="a-1")("Hi"))
 
     def extract(_arguments: Any, _result: Any) -> Any:
-        return {"error_type": key("extracted error_type"), "cost_reporter": key("reporter"), "reported_cost_usd": "1"}
+        return {
+            "error_type": key("extracted error_type"),
+            "cost_reporter": key("reporter"),
+            "reported_cost_usd": "1",
+            "status_code": key("extracted code"),
+            "usage": {"input_tokens": 1, "note": key("extracted usage")},
+        }
 
     hub.traced(lambda prompt: "x", provider="acme", extract=extract)("Hi")
 

@@ -11,7 +11,12 @@ from hub.extractors.anthropic import anthropic_facts
 from hub.extractors.contracts import contract_facts
 from hub.extractors.openai import openai_facts
 
-__all__ = ["Extractor", "ResponseFacts", "response_facts"]
+__all__ = ["Extractor", "ResponseFacts", "checked", "response_facts"]
+
+_NUMBERS = (
+    *("status_code", "attempts", "continuation_count", "response_cached", "chunk_count"),
+    *("retryable", "retry_after_ms"),
+)
 
 
 class Extractor(Protocol):
@@ -42,3 +47,11 @@ def response_facts(result: Any) -> ResponseFacts:
     if isinstance(result, dict):
         return {"messages": [{"role": "assistant", "content": result}]}
     return {}
+
+
+def checked(found: ResponseFacts) -> ResponseFacts:
+    """What a program's own extractor *found*, with numbers only where numbers belong: these are kept as they are."""
+    facts: Any = {key: value for key, value in found.items() if key not in _NUMBERS or isinstance(value, int | float)}
+    if isinstance(usage := facts.get("usage"), Mapping):
+        facts["usage"] = {key: value for key, value in usage.items() if isinstance(value, int | float)}
+    return facts  # type: ignore[no-any-return]
