@@ -1,4 +1,4 @@
-"""Backends that are away, silent, locked, full, read-only or deleted: calls go on, and the store is whole in the end."""
+"""Backends away, silent, locked, full, read-only or deleted: calls go on, and the store is whole in the end."""
 
 from __future__ import annotations
 
