@@ -65,3 +65,28 @@ def show(title: str, rows: list[Row]) -> None:
             row.note,
         )
     Console(width=140).print(table)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one case came to, in several runs."""
+
+    name: str
+    values: list[float]
+    target: str
+    note: str = ""
+
+
+def show_figures(title: str, figures: list[Figure]) -> None:
+    """Print medians and spreads."""
+    table = Table(title=title)
+    for heading in ("case", "median", "spread", "target", ""):
+        table.add_column(heading)
+    for figure in figures:
+        digits = 0 if statistics.median(figure.values) >= 100 else 2
+        low, middle, high = (
+            f"{value:,.{digits}f}"
+            for value in (min(figure.values), statistics.median(figure.values), max(figure.values))
+        )
+        table.add_row(figure.name, middle, f"{low} - {high}", figure.target, figure.note)
+    Console(width=140).print(table)
