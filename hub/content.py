@@ -31,10 +31,15 @@ def preview(text: str, limit: int) -> str:
     length = at = 0
     while at < len(text) and length <= limit:
         stop = at + limit + 256
-        found = _BLOB.search(text, at, stop)
-        end = min(stop, len(text)) if found is None else found.start()
-        pieces.append(" ".join(text[at:end].split()))
-        if found is not None:
+        words = text[at:stop].split()
+        found = (
+            _BLOB.search(text, at, stop) if "data:" in text[at:stop] or max(map(len, words), default=0) >= 200 else None
+        )
+        if found is None:
+            end = min(stop, len(text))
+            pieces.append(" ".join(words))
+        else:
+            pieces.append(" ".join(text[at : found.start()].split()))
             whole = _BLOB.match(text, found.start()) or found
             end = whole.end()
             pieces.append(f"[{whole['type'] or 'data'}, {end - whole.start()} characters]")

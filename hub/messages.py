@@ -68,7 +68,7 @@ def summarise(messages: Iterable[Any], tools: Iterable[Any] | None = None, limit
     called = (found.part.name for found in every if found.part.type == "tool_call")
     names = called if tools is None else map(tool_name, tools)
     return {
-        "text": _newest(read, limit),
+        "text": newest_text(listed, limit),
         "roles": dict(Counter(each[0].part.role or "user" for each in read)),
         "kinds": dict(Counter(found.part.type for found in every)),
         "tool_names": list(dict.fromkeys(filter(None, names)))[:_MAX_NAMES],
@@ -104,11 +104,21 @@ def tool_name(tool: Any) -> str | None:
     return _first(named, "name") or _first(tool, "name", "type")
 
 
-def _newest(read: Sequence[list[_Found]], limit: int) -> str:
-    asked = [each for each in read if each[0].part.role in (None, "user", "tool", "function")]
-    said = [each for each in read if each[0].part.role not in _SYSTEM]
-    shown = asked[-1:] or said or read[-1:]
-    found = [one for each in shown for one in each]
+def newest_text(messages: Any, limit: int = 200) -> str:
+    """The `text` of `summarise`, reading only the messages it takes."""
+    listed: list[Any] = [messages] if isinstance(messages, str | dict) else list(messages)
+    others: list[list[_Found]] = []
+    for message in reversed(listed):
+        found = _parts(message)
+        if found[0].part.role in (None, "user", "tool", "function"):
+            return _shown([found], limit)
+        others.append(found)
+    others.reverse()
+    return _shown([each for each in others if each[0].part.role not in _SYSTEM] or others[-1:], limit)
+
+
+def _shown(read: Sequence[list[_Found]], limit: int) -> str:
+    found = [one for each in read for one in each]
     text = [one for one in found if one.part.type in ("text", "refusal")]
     pieces = [_show(one) for one in text or [one for one in found if one.part.type != "thinking"] or found]
     return preview(" ".join(filter(None, pieces)), limit)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from hub.events import Data, EventRecord
-from hub.messages import summarise
+from hub.messages import newest_text
 from hub.pricing import PriceBook, reported
 
 Row = dict[str, Any]
@@ -148,11 +148,12 @@ def _fold_response_debug(row: Row, record: EventRecord) -> None:
 
 
 def _summary(content: Data) -> str | None:
+    """A preview as text: the one captured, else of the messages."""
     summary = content.get("summary")
-    if summary is None and isinstance(messages := content.get("messages"), list):
-        tools = content.get("tools")
-        summary = summarise(messages, tools if isinstance(tools, list) else None)
-    return None if summary is None else orjson.dumps(summary).decode()
+    if isinstance(summary, dict):
+        return _text(summary.get("text"))
+    messages = content.get("messages")
+    return newest_text(messages) if isinstance(messages, list) else None
 
 
 def _fold_response(row: Row, record: EventRecord) -> None:

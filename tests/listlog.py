@@ -60,8 +60,8 @@ class Ticking:
 
 
 def counting_ids() -> Callable[[], str]:
-    """UUIDv7-shaped ids that count up."""
-    count = iter(range(1, 1 << 40))
+    """UUIDv7-shaped ids that count up, with room for those that follow from a frame's first."""
+    count = iter(range(16, 1 << 40, 16))
     return lambda: f"019b7000-0000-7000-8000-{next(count):012x}"
 
 

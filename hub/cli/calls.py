@@ -10,7 +10,7 @@ import typer
 from hub.cli import shapes
 from hub.cli.opening import is_missing, open_for_reading, say_empty
 from hub.cli.options import Csv, Db, Json, Jsonl, chosen_format
-from hub.cli.output import console, parsed, write_rows
+from hub.cli.output import console, write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ COLOURS = {
 COLUMNS = ("time", "model", "first line", "status", "latency", "first", "tokens", "cost")
 """Beside the id; `first` is the time to the first token."""
 
-JSON_COLUMNS = ("params", "tags", "request_summary", "response_summary")
+JSON_COLUMNS = ("params", "tags")
 
 
 def calls(
@@ -129,6 +129,4 @@ def tokens_of(call: Mapping[str, Any]) -> str:
 
 def preview(summary: str | None) -> str:
     """The line of a summary; a dash where none was kept."""
-    opened = parsed(summary)
-    text = opened.get("text") if isinstance(opened, dict) else opened
-    return shapes.one_line(text or "") or shapes.UNKNOWN
+    return shapes.one_line(summary or "") or shapes.UNKNOWN
