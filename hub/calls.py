@@ -122,6 +122,8 @@ class Call:
     messages: list[Any] | None = None
     """The cleaned messages it wrote, so that inner layers need not write them again."""
     id: str = ""
+    began_at = 0
+    """UTC Unix ns: when the method was called, which may be well before its request is written."""
     stream: Stream
     envelope: Data
     minted: Any = None

@@ -164,14 +164,15 @@ class Recorder:
             return SilentCall(self, facts)
 
     def _begin(self, facts: RequestFacts) -> Call:
+        call, began_at = Call(self, facts), self.clock.wall()
         minted = self.tracing.begin(facts)
         envelope = {**self._labels(), **minted.envelope}
-        sampled = not self._sampling or int(envelope["trace_id"][16:], 16) < self._sample_below
-        call = (Call if sampled else SilentCall)(self, facts)
-        call.minted = minted
-        if not sampled:
+        if self._sampling and int(envelope["trace_id"][16:], 16) >= self._sample_below:
+            call = SilentCall(self, facts)
+            call.minted = minted
             self.unsampled += 1
             return call
+        call.minted, call.began_at = minted, began_at
         call.otel_context = minted.context
         call.id = envelope["call_id"] = self.new_id()
         call.stream = Stream(call.id)
@@ -247,7 +248,8 @@ class Recorder:
         envelope = root.envelope
         if (cause := facts.get("causation_id")) is not None:
             envelope = {**envelope, "causation_id": cause}
-        self._append(root.log, root.stream, self.clock.wall(), envelope, events, Priority.ESSENTIAL)
+        began = call.began_at if call is root else self.clock.wall()
+        self._append(root.log, root.stream, began, envelope, events, Priority.ESSENTIAL)
 
     def _request_content(self, call: Call) -> tuple[Data, Data]:
         """Content and marks."""
