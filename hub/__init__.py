@@ -40,6 +40,7 @@ from hub.events import (
     upcaster,
 )
 from hub.extractors.requests import allowed as _allowed
+from hub.forking import undivided as _undivided
 from hub.harmless import log as _log
 from hub.manual import ManualCall
 from hub.session import session
@@ -75,6 +76,8 @@ def _load(module: str) -> Any:
         from hub.own_packages import check
 
         check("storage")
+        with _undivided():
+            return importlib.import_module(module)
     return importlib.import_module(module)
 
 

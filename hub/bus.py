@@ -41,6 +41,10 @@ class EventBus:
 
         return stop
 
+    def after_fork_in_child(self) -> None:
+        """Take no lock that a thread of the parent's may have held."""
+        self._lock = threading.Lock()
+
     def publish(self, records: Sequence[EventRecord]) -> None:
         """Hand *records* to their handlers as typed events. One that raises is logged by type and place, without its
         message, which may quote a prompt."""

@@ -216,6 +216,11 @@ class Recorder:
                 self._producer_stream = Stream(self.new_id())
             return self._producer_stream
 
+    def after_fork_in_child(self, revive: Callable[[], None]) -> None:
+        """Take no lock that a thread of the parent's may have held, and have *revive* called by the first who records."""
+        self._producer_lock = threading.Lock()
+        self.revive = revive
+
     def defer(self, note: Callable[[], None]) -> None:
         """Have *note* run by the next emit or a thread of the hub's: for finalisers, which must take no lock."""
         self.log.notes.append(note)

@@ -33,7 +33,7 @@ from hub.spool.control import (
     Reason,
     SinkState,
 )
-from hub.spool.folder import discard, folders, sweep, take_lock
+from hub.spool.folder import discard, folders, let_go, sweep, take_lock
 from hub.spool.segments import DATA, Frame, scan, segment_files
 from hub.store import EventStore, OpenCall
 
@@ -135,7 +135,7 @@ def recover(
             try:
                 done = _Takeover(folder, store, stop, clock, new_id, rest).run()
             finally:
-                os.close(lock)
+                let_go(lock)
             recovered.append(done)
         except _Later as later:
             waiting.append(Waiting(folder, str(later)))
@@ -158,7 +158,7 @@ def _take(folder: Path) -> int | None:
     except OSError as error:
         raise _Later(f"its lock cannot be taken ({os.strerror(error.errno or 0)})") from None
     if lock is not None and not (os.access(folder, os.W_OK) and os.access(folder.parent, os.W_OK)):
-        os.close(lock)
+        let_go(lock)
         raise _Later("its folder is read-only")
     return lock
 

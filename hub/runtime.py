@@ -20,6 +20,7 @@ from hub.content import Cleaner
 from hub.errors import HubError
 from hub.events import Constants, Event
 from hub.extractors.requests import allowed
+from hub.forking import undivided
 from hub.harmless import log
 from hub.manual import ManualCall
 from hub.pipeline import Pipeline, Sink
@@ -78,7 +79,8 @@ class Hub:
         self.pipeline: Pipeline
         self.recorder: Recorder | None = None
         if not self.settings.disabled:
-            self._start()
+            with undivided():
+                self._start()
             _live.add(self)
 
     def _start(self) -> None:
@@ -128,7 +130,8 @@ class Hub:
             return self._given_store
         path = self.settings.sqlite_path
         new = path is not None and not path.exists()
-        store = open_store(self.settings.db_url)
+        with undivided():
+            store = open_store(self.settings.db_url)
         if new:
             print(first_words(self.settings), file=sys.stderr)
         threading.Thread(target=self._recover, name="hub-recovery", daemon=True).start()
@@ -202,13 +205,15 @@ class Hub:
             return
         self._lock = threading.Lock()
         self.spool.after_fork_in_child()
-        self.recorder.revive = self._revive
+        self.bus.after_fork_in_child()
+        self.recorder.after_fork_in_child(self._revive)
 
     def _revive(self) -> None:
         with self._lock:
             if self.recorder is not None and self.recorder.revive is not None:
                 self.recorder.revive = None
-                self._start()
+                with undivided():
+                    self._start()
 
 
 def first_words(settings: Settings) -> str:

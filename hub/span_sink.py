@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from hub.events import EventRecord
+from hub.forking import undivided
 from hub.harmless import log
 from hub.polite import Rest, rest
 from hub.semconv import CONTENT_SHED
@@ -197,7 +198,8 @@ class SpanSink:
             self._export(batch)
 
     def _spans(self, call: _OpenCall) -> list[ReadableSpan]:
-        from hub.spans import origin_of, spans_of  # the SDK is imported here, in the sink's thread
+        with undivided():
+            from hub.spans import origin_of, spans_of  # the SDK is imported here, in the sink's thread
 
         if self._origin is None:
             self._origin = origin_of(self._started)
@@ -209,12 +211,14 @@ class SpanSink:
         )
 
     def _export(self, batch: Mapping[str, list[ReadableSpan]]) -> None:
-        from hub.otlp import ExportFailed, OtlpExporter, RestfulSpans
+        with undivided():
+            from hub.otlp import ExportFailed, OtlpExporter, RestfulSpans
 
         if self._closed:
             raise ExportFailed("closed")
         if self._exporter is None:
-            self._exporter = (self._make_exporter or OtlpExporter)()
+            with undivided():
+                self._exporter = (self._make_exporter or OtlpExporter)()
         try:
             self._exporter.export(RestfulSpans([span for spans in batch.values() for span in spans], self._rest))
         except ExportFailed as failed:

@@ -83,6 +83,7 @@ def write_lock(path: Path, wait: float = _LOCK_WAIT) -> Iterator[None]:
         _take(descriptor, path, wait)
         yield
     finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile has a copy of the descriptor
         os.close(descriptor)
 
 

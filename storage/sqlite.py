@@ -13,6 +13,7 @@ from uuid import UUID
 
 from hub.errors import StoreUnavailable
 from hub.events import EventRecord
+from hub.forking import not_to_inherit, undivided
 from hub.polite import Rest, rest
 from hub.pricing import PriceList
 from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure, ErasureReport, OpenCall, Page
@@ -58,6 +59,7 @@ class SQLiteStore:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._memory = Memory()
+        not_to_inherit(self)
 
     # Writing.
 
@@ -138,12 +140,17 @@ class SQLiteStore:
             if connection is not None:
                 connection.close()
 
+    def before_fork(self) -> None:
+        """See hub.forking: the next method opens the file again."""
+        self.close()
+        self._memory.forget()
+
     # The file.
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one thread at a time. What goes wrong is told as a StoreError."""
-        with self._lock, translated(self.path):
+        with undivided(), self._lock, translated(self.path):
             try:
                 yield self._ready()
             except BaseException:

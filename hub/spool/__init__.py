@@ -32,7 +32,7 @@ from hub.spool.control import (
 from hub.spool.cursor import SinkCursor
 from hub.spool.drops import DropLedger
 from hub.spool.durability import Syncer
-from hub.spool.folder import discard
+from hub.spool.folder import discard, let_go
 from hub.spool.home import Home, make_home
 from hub.spool.housekeeping import STORE, Housekeeping
 from hub.spool.segments import CRC_SLICE, DATA, FORMAT, FRAME, LENGTH, MAX_COUNT, REST, Segment, checksum, frame_size
@@ -397,9 +397,8 @@ class Spool:
         self._deferred.clear()
         self.notes.clear()
         self.syncer.forget_in_child()
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        lock_fd, self._lock_fd = self._lock_fd, -1
+        let_go(lock_fd)
         for cursor in self.cursors.values():
             cursor.close()
         for segment in self.shelf.all():
@@ -430,9 +429,8 @@ class Spool:
         self.control.close()
         if done and self.folder is not None:
             discard(self.folder)
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        lock_fd, self._lock_fd = self._lock_fd, -1
+        let_go(lock_fd)
         return done
 
 

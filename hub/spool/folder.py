@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hub.forking import undivided
+
 LOCK = "lock"
 _NEW, _GONE = ".new", ".gone"
 STALE_SECONDS = 600
@@ -25,17 +27,37 @@ def make_folder(root: Path, producer: str, fill: Callable[[Path], None]) -> tupl
     young.mkdir(mode=0o700)
     fd = -1
     try:
-        fd = os.open(young / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with undivided():
+            fd = os.open(young / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            _held.add(fd)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fill(young)
         folder = root / producer
         young.rename(folder)
     except BaseException:
-        if fd >= 0:
-            os.close(fd)
+        let_go(fd)
         shutil.rmtree(young, ignore_errors=True)
         raise
     return folder, fd
+
+
+_held: set[int] = set()
+"""Descriptors of locks of this process. A child's copy of one would keep the lock beyond its holder's end."""
+
+
+def let_go(fd: int) -> None:
+    """Give up the lock that *fd* holds. Harmless for one that was given up, at a fork for instance."""
+    if fd in _held:
+        _held.discard(fd)
+        os.close(fd)
+
+
+def _let_go_in_child() -> None:
+    for fd in list(_held):
+        let_go(fd)
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def take_lock(folder: Path) -> int | None:
@@ -43,23 +65,29 @@ def take_lock(folder: Path) -> int | None:
 
     Raises: OSError: The lock cannot be opened for writing.
     """
-    try:
-        fd = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+    with undivided():
+        try:
+            fd = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        _held.add(fd)
+        if _locked(fd, folder):
+            return fd
+        let_go(fd)
+    return None
+
+
+def _locked(fd: int, folder: Path) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         ours = os.fstat(fd)
         there = os.stat(folder / LOCK)
-        if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
-            return fd
     except (BlockingIOError, FileNotFoundError):
-        pass
+        return False
     except BaseException:
-        os.close(fd)
+        let_go(fd)
         raise
-    os.close(fd)
-    return None
+    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
 
 
 def is_held(folder: Path) -> bool:
