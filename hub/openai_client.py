@@ -13,7 +13,7 @@ from typing import Any
 from hub import recorder as recorders
 from hub.exchange import WireCall, enter, leave
 from hub.extractors.requests import asked
-from hub.extractors.wire import operation_of, provider_of
+from hub.extractors.wire import address_of, operation_of, provider_of
 from hub.transport import is_recording, recording_view
 from hub.views import subclass
 from hub.watch import HasRecorder, async_sync, sync, trouble
@@ -89,7 +89,7 @@ class _Traced:
             tools=wanted.tools,
             params=wanted.params,
             stream=stream or wanted.stream,
-            server_address=host,
+            server_address=address_of(client.base_url),
             defer=True,
         )
         return WireCall(call, max_retries=options.get_max_retries(client.max_retries))

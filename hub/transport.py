@@ -18,7 +18,7 @@ from hub import recorder as recorders
 from hub.calls import Call
 from hub.exchange import SEEN, Reception, WireCall, enter, leave, wire_call
 from hub.extractors.requests import asked
-from hub.extractors.wire import operation_of, provider_of
+from hub.extractors.wire import address_of, operation_of, provider_of
 from hub.views import subclass
 from hub.watch import HasRecorder, async_sync, sync, trouble
 
@@ -175,7 +175,7 @@ def _alone(url: Any, operation: str, raw: bytes | None, hub: HasRecorder | None)
         tools=wanted.tools,
         params=wanted.params,
         stream=wanted.stream,
-        server_address=url.host,
+        server_address=address_of(url),
         causation_id=failed[1] if failed is not None and failed[0] == key else None,
         defer=True,
     )

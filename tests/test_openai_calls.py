@@ -44,7 +44,7 @@ def test_a_chat_is_recorded_with_its_messages_answer_and_usage(hub: ListHub, ser
     assert seen.request["model"] == MODEL
     assert seen.request["operation"] == "chat"
     assert seen.request["params"] == {"temperature": 0.2, "max_tokens": 900}
-    assert seen.request["server_address"] == "127.0.0.1"
+    assert seen.request["server_address"] == f"127.0.0.1:{server.port}"
     assert seen.sent["messages"] == ASK
     assert seen.text == answer.choices[0].message.content
     assert seen.response["model"] == answer.model != MODEL

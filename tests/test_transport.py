@@ -177,6 +177,13 @@ def test_the_host_tells_the_provider(hub: ListHub, library: Any, host: str, prov
     assert hub.call.request["server_address"] == host
 
 
+@pytest.mark.parametrize(("place", "address"), [("h:8443", "h:8443"), ("h:443", "h"), ("[::1]:8443", "[::1]:8443")])
+def test_a_port_that_is_not_the_schemes_own_belongs_to_the_address(hub: ListHub, place: str, address: str) -> None:
+    with mocked(httpx, hub, lambda request: httpx.Response(200, json={})) as client:
+        client.post(f"https://{place}/v1/chat/completions", json=body())
+    assert hub.call.request["server_address"] == address
+
+
 @LIBRARIES
 def test_the_programs_bytes_are_those_of_the_wire_in_the_same_pieces(hub: ListHub, library: Any) -> None:
     pieces = [b'data: {"choices"', b": []}\n", b"\n", b"data: [DONE]\n\n", b": trailing"]

@@ -64,6 +64,14 @@ def provider_of(host: str, default: str = "openai") -> str:
     return default
 
 
+def address_of(url: Any) -> str:
+    """Host of a URL of httpx's, with the port where it is not the scheme's own."""
+    host, port = url.host, url.port
+    if port is None:
+        return host  # type: ignore[no-any-return]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def body_facts(body: bytes) -> ResponseFacts:
     """What a whole answer says, an error too; empty when it is no JSON we know."""
     try:
