@@ -116,6 +116,25 @@ def test_no_text_of_prompts_answers_errors_and_tools_is_in_data_but_stop_sequenc
     assert b"among params" not in aftermath.data
 
 
+@pytest.mark.parametrize("capture", ["summary", "none"])
+def test_no_secret_is_kept_however_little_is_captured(
+    capture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canaries = Canaries()
+    plant_in_environment(canaries, monkeypatch)
+    with running(tmp_path, otel="off", capture=capture, redact=angry_redactor(canaries)) as hub:
+        plant_everywhere(hub, canaries)
+        assert hub.flush() == 0
+        written = bytes_of(tmp_path)
+    assert "; ".join(canaries.found_in(written + bytes_of(tmp_path))) == ""
+    kept = [place for place, one in zip(canaries.beside, canaries.neighbours, strict=True) if one.encode() in written]
+    expected = ("session", "user id", "tag", "typed", "bare note", "bare alone", "stop", "SDK stop")
+    if capture == "none":
+        assert [place for place in kept if not place.startswith(expected)] == []
+    else:
+        assert len(kept) > 60
+
+
 @pytest.mark.parametrize("name", SECRET_NAMES)
 def test_a_secret_under_a_key_like_name_goes_from_text_of_every_form(name: str) -> None:
     secret = f"{MARK}000{MARK}A4"
@@ -154,8 +173,8 @@ def everything_written() -> Iterator[Callable[[], str]]:
 
 
 def bytes_of(folder: Path, names: str = "**/*") -> bytes:
-    """All files, zeros left out: a spool's are mostly that."""
-    return b"\n".join(path.read_bytes().replace(bytes(64), b"") for path in folder.glob(names) if path.is_file())
+    """All files, without the zeros that most of a spool's are."""
+    return b"\n".join(path.read_bytes().rstrip(b"\0") for path in folder.glob(names) if path.is_file())
 
 
 def unpacked(folder: Path) -> bytes:
@@ -166,13 +185,13 @@ def unpacked(folder: Path) -> bytes:
 
 
 def shown(folder: Path) -> bytes:
-    """What commands print of every call."""
+    """What commands print, the details of every third call among it."""
     runner, db = CliRunner(), str(store_path(folder))
     outputs = [
         runner.invoke(app, [*command, "--db", db]).output for command in (["calls", "--json"], ["show", "--raw"])
     ]
     with api.open(db) as reader:
-        for (call_id,) in select(folder, "SELECT call_id FROM llm_calls"):
+        for (call_id,) in select(folder, "SELECT call_id FROM llm_calls WHERE rowid % 3 = 0"):
             call = reader.call(call_id)
             outputs += [
                 orjson.dumps(call.as_json(), default=str).decode(),
