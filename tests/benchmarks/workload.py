@@ -7,15 +7,14 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
 PROMPT_BYTES, ANSWER_BYTES = 1000, 2000
-_WORDS = (
+_TEXT = (
     "the quick brown fox jumps over a lazy dog while seven wizards quietly mix potions in their old tower and nobody "
     "asks what becomes of them when evening falls upon hills far beyond any river that this small boat has crossed"
-).split()
+)
+_WORDS = _TEXT.split()
 
 
 def prose(size: int, rand: random.Random) -> str:
