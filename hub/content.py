@@ -82,14 +82,19 @@ class Cleaner:
         self._max_body_bytes = max_body_bytes
         self._short = max_body_bytes // 4  # fits, whatever its characters
 
-    def clean(self, value: Any) -> tuple[Any, Marks | None]:
+    def clean(self, value: Any, *, max_bytes: int | None = None) -> tuple[Any, Marks | None]:
         """*value* as data for orjson, and what was changed (None: nothing). Never raises and consumes no iterator.
 
         Parts that need no change are not copied: encode the answer before anyone changes *value*.
+
+        Args:
+            max_bytes: Bound of its strings' size; the cleaner's unless given.
         """
-        if type(value) is str and len(value) <= self._short and value in self._strings.memory.clean:
-            return value, None
-        walk = Walk(self._strings, self._max_body_bytes)
+        if max_bytes is None:
+            if type(value) is str and len(value) <= self._short and value in self._strings.memory.clean:
+                return value, None
+            max_bytes = self._max_body_bytes
+        walk = Walk(self._strings, max_bytes)
         try:
             plain = walk.value(value, 0)
         except Exception:

@@ -98,11 +98,14 @@ def tool_names(tools: Sequence[Any] | None) -> list[str]:
     """Names of the tools a request offers, in any vendor's shape; tools that do not tell are left out."""
     names = []
     for tool in tools or ():
-        if isinstance(tool, Mapping):
-            inner = tool.get("function")
-            name = (inner if isinstance(inner, Mapping) else tool).get("name")
-        else:
-            name = getattr(tool, "name", None)
+        try:
+            if isinstance(tool, Mapping):
+                inner = tool.get("function")
+                name = (inner if isinstance(inner, Mapping) else tool).get("name")
+            else:
+                name = getattr(tool, "name", None)
+        except Exception:  # an object of the program's that will not tell
+            continue
         if isinstance(name, str):
             names.append(name)
     return names
@@ -127,12 +130,14 @@ def kinds(messages: Sequence[Any]) -> list[str]:
 _TEXT = ["text"]
 
 
-def weigh(messages: Any) -> int:
-    """About how many bytes of text *messages* hold, at little cost: strings at most three levels down."""
-    if isinstance(messages, str):
+def weigh(messages: Any, depth: int = 4) -> int:
+    """About how many bytes of text *messages* hold, at little cost: texts of messages and of their parts."""
+    if type(messages) is str:
         return len(messages)
-    if isinstance(messages, Mapping):
-        return sum(weigh(value) for value in messages.values() if isinstance(value, str | list))
-    if isinstance(messages, list | tuple):
-        return sum(weigh(item) for item in messages)
+    if depth == 0:
+        return 0
+    if type(messages) is dict:
+        return sum(weigh(value, depth - 1) for value in messages.values() if type(value) in (str, list))
+    if type(messages) in (list, tuple):
+        return sum(weigh(item, depth - 1) for item in messages)
     return 0

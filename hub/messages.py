@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,6 +17,9 @@ from hub.content import preview
 
 _SYSTEM = frozenset(("system", "developer"))
 _MAX_NAMES = 50
+_MAX_PARTS = 1_000
+"""A message of more, tokens or an embedding as a rule, is one part of type json: each part of a large message is found
+by reading the message from its start."""
 
 
 class Part(NamedTuple):
@@ -134,11 +138,11 @@ def _show(found: _Found) -> str:
 
 def _parts(message: Any) -> list[_Found]:
     try:
-        found = list(_message(message))
+        found = list(islice(_message(message), _MAX_PARTS + 1))
     except Exception:  # a shape that only looks like one we know
         found = []
     role = _text(message.get("role")) if isinstance(message, dict) else None
-    return found or [_value("json", message, "$", role)]
+    return found if 0 < len(found) <= _MAX_PARTS else [_value("json", message, "$", role)]
 
 
 def _message(message: Any) -> Iterator[_Found]:

@@ -43,6 +43,8 @@ from hub.tracing_context import Minted
 
 DAY_NS = 86_400 * 10**9
 MAX_ERROR_TEXT = 8_192
+MAX_CUT_DATA = 65_536
+"""Bytes that stay of an event's data where they alone are more than the log takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +415,11 @@ class Recorder:
                 event["data"] = self._clean_data(event["data"])
             body = encode_frame(stream.id, now, self._clean(envelope)[0], events)
         if len(body) > target.max_frame_bytes:
-            body = encode_frame(stream.id, now, envelope, [without_content(event) for event in events])
+            events = [without_content(event) for event in events]
+            body = encode_frame(stream.id, now, envelope, events)
+        if len(body) > target.max_frame_bytes:  # then it is the name of a model, or an event of the program's own
+            events = [{**event, "data": self._cut(event["data"])} for event in events]
+            body = encode_frame(stream.id, now, self._cut(envelope), events)
         placed = target.append(body, len(events), stream, priority)
         if self.bus.handlers or self.tracing.live:
             self._announce_live(target, body, placed)
@@ -443,6 +449,10 @@ class Recorder:
     def _clean_data(self, data: Data) -> Data:
         cleaned, marks = self._clean(data)
         return {**cleaned, **marks}
+
+    def _cut(self, data: Mapping[str, Any]) -> Data:
+        cleaned, marks = self.cleaner.clean(data, max_bytes=MAX_CUT_DATA)
+        return cleaned if marks is None else {**cleaned, **_together(cleaned, _noted(marks))}
 
     def _clean_facts(self, data: Data, texts: Sequence[str], nested: Sequence[str]) -> Data:
         cleaned, marks = self.cleaner.facts(data, texts, nested)

@@ -13,7 +13,7 @@ from opentelemetry import context as otel
 from hub import recorder as recorders
 from hub.calls import Call, ResponseFacts, current_call
 from hub.extractors import Extractor, checked, response_facts
-from hub.extractors.requests import Arguments
+from hub.extractors.requests import Arguments, Asked
 from hub.extractors.streams import FOLD, Chunks
 from hub.harmless import is_harmless, log
 from hub.recorder import Recorder
@@ -54,7 +54,7 @@ class Watch:
             recorder = recorders.default() if self.hub is None else self.hub.recorder
             if recorder is None:
                 return None
-            asked = self.arguments.asked(args, kwargs)
+            asked = self._asked(recorder, args, kwargs)
             return recorder.start(
                 source="traced",
                 provider=self.provider,
@@ -67,6 +67,13 @@ class Watch:
         except Exception as error:
             trouble(recorder, "reading a call's arguments", error)
             return None
+
+    def _asked(self, recorder: Recorder, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Asked:
+        try:
+            return self.arguments.asked(args, kwargs)
+        except Exception as error:
+            trouble(recorder, "reading a call's arguments", error)
+            return Asked()
 
     def returned(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """The call ended well with *result*."""

@@ -3,13 +3,15 @@ vendor is imported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from hub.calls import ResponseFacts
 from hub.extractors.anthropic import anthropic_facts
 from hub.extractors.contracts import contract_facts
 from hub.extractors.openai import openai_facts
+from hub.extractors.usage import cost_of
+from hub.extractors.values import text
 
 __all__ = ["Extractor", "ResponseFacts", "checked", "response_facts"]
 
@@ -17,6 +19,7 @@ _NUMBERS = (
     *("status_code", "attempts", "continuation_count", "response_cached", "chunk_count"),
     *("retryable", "retry_after_ms"),
 )
+_TEXTS = ("model", "response_id", "cost_reporter", "error_type", "error_message", "body")
 
 
 class Extractor(Protocol):
@@ -50,8 +53,26 @@ def response_facts(result: Any) -> ResponseFacts:
 
 
 def checked(found: ResponseFacts) -> ResponseFacts:
-    """What a program's own extractor *found*, with numbers only where numbers belong: these are kept as they are."""
-    facts: Any = {key: value for key, value in found.items() if key not in _NUMBERS or isinstance(value, int | float)}
-    if isinstance(usage := facts.get("usage"), Mapping):
-        facts["usage"] = {key: value for key, value in usage.items() if isinstance(value, int | float)}
+    """What a program's own extractor *found*, without what is not of the kind it should be."""
+    facts: Any = {}
+    for key, value in found.items():
+        if key in _NUMBERS:
+            if isinstance(value, int | float):
+                facts[key] = value
+        elif key in _TEXTS:
+            if (said := text(value)) is not None:
+                facts[key] = said
+        elif key == "usage":
+            if isinstance(value, Mapping):
+                facts[key] = {name: number for name, number in value.items() if isinstance(number, int | float)}
+        elif key == "finish_reasons":
+            facts[key] = [said for each in _several(value) if (said := text(each)) is not None]
+        elif key == "reported_cost_usd":
+            facts[key] = cost_of(value)
+        elif key == "messages":
+            facts[key] = None if value is None else _several(value)
     return facts  # type: ignore[no-any-return]
+
+
+def _several(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]

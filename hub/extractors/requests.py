@@ -89,10 +89,23 @@ def asked(values: Mapping[str, Any]) -> Asked:
     return Asked(
         said,
         text(values.get("model")) or (text(get(request, "model")) if inner is not None else None),
-        list(tools) if isinstance(tools, list | tuple) and tools else None,
+        None if tools is None else _listed(tools),
         params or None,
         values.get("stream") is True or (inner is not None and get(request, "stream") is True),
     )
+
+
+def _listed(tools: Any) -> list[Any] | None:
+    """*tools* as a list; anything else, an iterator for one, is left as it is and counts as one. None of what is empty
+    or, as SDKs say it, not given."""
+    if isinstance(tools, list | tuple):
+        return list(tools) or None
+    try:
+        if not tools:
+            return None
+    except Exception:  # it will not tell
+        pass
+    return [tools]
 
 
 def _first(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:

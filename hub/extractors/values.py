@@ -14,19 +14,22 @@ _ABSENT = object()
 
 
 def get(thing: Any, name: str) -> Any:
-    """The key or attribute *name* of *thing*; None when there is none."""
-    if isinstance(thing, dict):
-        return thing.get(name)
-    fields = getattr(thing, "__dict__", None)
-    if fields is None:
+    """The key or attribute *name* of *thing*; None when there is none, or when asking for it fails."""
+    try:
+        if isinstance(thing, dict):
+            return thing.get(name)
+        fields = getattr(thing, "__dict__", None)
+        if fields is None:
+            return getattr(thing, name, None)
+        value = fields.get(name, _ABSENT)
+        if value is not _ABSENT:
+            return value
+        if _is_model(type(thing)):
+            extra = thing.__pydantic_extra__
+            return None if extra is None else extra.get(name)
         return getattr(thing, name, None)
-    value = fields.get(name, _ABSENT)
-    if value is not _ABSENT:
-        return value
-    if _is_model(type(thing)):
-        extra = thing.__pydantic_extra__
-        return None if extra is None else extra.get(name)
-    return getattr(thing, name, None)
+    except Exception:  # a property, or a proxy, of the program's
+        return None
 
 
 _kinds: dict[type, bool] = {}
@@ -92,12 +95,12 @@ def message(value: Any) -> Any:
     found = plain(value)
     if type(found) is dict:
         return found
-    if getattr(value, "role", None) is None:
+    if get(value, "role") is None:
         return {"role": "user", "content": value}
     return {
         name: [plain(part) for part in item] if isinstance(item, list | tuple) else plain(item)
         for name in _MESSAGE_FIELDS
-        if (item := getattr(value, name, None)) is not None
+        if (item := get(value, name)) is not None
     }
 
 
@@ -106,6 +109,8 @@ def messages(value: Any) -> list[Any] | None:
     if value is None:
         return None
     if isinstance(value, list | tuple):
+        if value and isinstance(value[0], int | float):  # tokens, or an embedding: one text of many numbers
+            return [message(value)]
         for item in value:
             if type(item) is not dict:
                 return [message(item) for item in value]
