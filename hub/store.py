@@ -87,7 +87,9 @@ class EventStore(Protocol):
         Content stands inline; the store makes the references. Writing an event again is harmless: it counts as a
         duplicate. One conflicting event never fails the others. An empty batch does nothing.
 
-        Raises: StoreUnavailable: None of *events* was taken; try the same batch again.
+        Raises:
+            StoreUnavailable: None of *events* was taken; try the same batch again.
+            Exception: None was taken, and one of them never will be: anything but a HubError is about a value.
         """
         ...
 

@@ -17,6 +17,7 @@ from hub.errors import ForeignStore, StoreError, StoreUnavailable
 LOCK_SUFFIX = ".lock-hub"
 _LOCK_WAIT = 5.0
 _BUSY_MS = 1_000
+_OF_VALUES = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _NETWORK = """
     nfs nfs4 cifs smb3 smbfs ncpfs afs ceph glusterfs lustre beegfs gfs2 ocfs2 gpfs davfs
     fuse.sshfs fuse.davfs fuse.glusterfs fuse.s3fs fuse.rclone fuse.gcsfuse fuse.cephfs
@@ -139,9 +140,14 @@ def refuse_network_folder(path: Path, mounts: str | None = None) -> None:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turns errors of SQLite and of the file system into StoreErrors that name the file and what to do."""
+    """Turns errors of SQLite and of the file system into StoreErrors that name the file and what to do.
+
+    What SQLite says of a value, not of the file, stays as it is: trying the same value again would fail for ever.
+    """
     try:
         yield
+    except _OF_VALUES:
+        raise
     except sqlite3.Error as error:
         raise _meaning(error, path) from error
     except OSError as error:

@@ -13,10 +13,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from hub.delivery import Splitter, is_outage
 from hub.errors import ConfigError, ForeignStore, StoreError, StoreUnavailable
 from hub.pricing import PriceList
 from storage import connection as files
@@ -155,6 +157,23 @@ def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room(store: SQLiteS
     live = projections(store.path)
     store.rebuild()
     assert projections(store.path) == live
+
+
+@pytest.mark.parametrize(
+    "poison", [{"service": None}, {"session_id": ["a"]}, {"trace_flags": 2**70}, {"user_id": "\ud800"}, {"data": {1}}]
+)
+def test_a_value_that_cannot_be_stored_is_no_outage_and_costs_nobody_else(
+    store: SQLiteStore, factory: Factory, poison: dict[str, Any]
+) -> None:
+    before, bad, after = (
+        factory.event("acme:tick", stream=factory.new_id(), version=1, call_id=None) for _ in range(3)
+    )
+    bad.update(poison)  # type: ignore[typeddict-item]
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # whatever it is, but
+        store.append([before, bad, after])
+    assert not is_outage(caught.value), "it would be tried again for ever"
+    assert Splitter(lambda records: store.append(records).conflicts).deliver([before, bad, after]).rejected == [bad]
+    assert list(store.read_all().events) == [before, after]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
