@@ -55,7 +55,7 @@ class OpenCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """What to erase: exactly one of call, session or user, within one project, begun before `before_ns` (UTC Unix ns)."""
+    """What to erase: exactly one of call, session or user, of one project, begun before `before_ns` (UTC Unix ns)."""
 
     project: str
     before_ns: int
@@ -99,8 +99,8 @@ class EventStore(Protocol):
         ...
 
     def read_all(self, after: Cursor | None = None, *, types: Collection[str] | None = None, limit: int = 1000) -> Page:
-        """At most *limit* events behind *after* (None: from the start), in the order of the log. Of one stream, order is
-        the stream's. An event committed late is never skipped. *types* filters by exact event type."""
+        """At most *limit* events behind *after* (None: from the start), in the order of the log. Of one stream, order
+        is the stream's. An event committed late is never skipped. *types* filters by exact event type."""
         ...
 
     def content(self, refs: Sequence[ContentRef]) -> Mapping[ContentRef, Content | Erased]:

@@ -15,7 +15,17 @@ from storage.append import read_counters, read_prices, write_counters
 from storage.bodies import ids_in
 from storage.projector import Entry, Projector
 from storage.reading import COLUMNS, with_content
-from storage.tombstones import call_begun_ns, column_of, has_erasable_data, predicate, tombstone_hash
+from storage.tombstones import (
+    CONFLICT,
+    begun_ns,
+    call_begun_ns,
+    column_of,
+    has_erasable_data,
+    predicate,
+    subjects,
+    tombstone_hash,
+    value_of,
+)
 
 _CHUNK = 200
 ResultRow = tuple[str, str, str, int, int]
@@ -66,11 +76,27 @@ def _find(connection: sqlite3.Connection, what: Erasure, kind: str, value: str) 
             target.events[position] = event_type
             if call_id is not None:
                 target.calls.add(call_id)
+    _find_carried(connection, what, kind, value, target)
     for chunk in _chunks(sorted(target.calls)):
         target.events.update(
             connection.execute(f"SELECT position, type FROM hub_events WHERE call_id IN ({_marks(chunk)})", chunk)
         )
     return target
+
+
+def _find_carried(connection: sqlite3.Connection, what: Erasure, kind: str, value: str, target: _Target) -> None:
+    """Events that lost their place, whole in the content of the hub:conflict that tells of each."""
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM hub_events WHERE type = ? AND project = ? AND content IS NOT NULL",
+        (CONFLICT, what.project),
+    )
+    while page := rows.fetchmany(_CHUNK):
+        for one in with_content(connection, page):
+            for carried in subjects(one.record):
+                if value_of(carried, kind) == value and begun_ns(carried) < what.before_ns:
+                    target.events[one.position] = CONFLICT
+                    if one.record["call_id"] is not None:
+                        target.calls.add(one.record["call_id"])
 
 
 def _erase_events(connection: sqlite3.Connection, project: str, target: _Target) -> int:

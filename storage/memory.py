@@ -16,7 +16,7 @@ from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure
 from storage.batch import Batch
 from storage.bodies import Outline, hashes_in
 from storage.reading import place
-from storage.tombstones import begun_ns, column_of, predicate, stripped, subjects
+from storage.tombstones import CONFLICT, begun_ns, column_of, predicate, stripped, subjects
 
 
 class _Kept(NamedTuple):
@@ -94,12 +94,9 @@ class MemoryStore:
         with self._lock:
             key = (what.project, kind, value)
             self._tombstones[key] = max(what.before_ns, self._tombstones.get(key, what.before_ns))
-            calls = {kept.record["call_id"] for kept in self._log if self._is_erased(kept.record)} - {None}
-            hit = [
-                index
-                for index, kept in enumerate(self._log)
-                if kept.record["call_id"] in calls or self._is_erased(kept.record)
-            ]
+            named = {index for index, kept in enumerate(self._log) if self._is_erased(self._told(kept))}
+            calls = {self._log[index].record["call_id"] for index in named} - {None}
+            hit = [index for index, kept in enumerate(self._log) if index in named or kept.record["call_id"] in calls]
             freed = {ref for index in hit for ref in _refs(self._log[index].outline)}
             for index in hit:
                 self._log[index] = _Kept(stripped(self._log[index].record), None)
@@ -137,6 +134,10 @@ class MemoryStore:
             for one in subjects(record)
             for (project, kind, value), before_ns in self._tombstones.items()
         )
+
+    def _told(self, kept: _Kept) -> EventRecord:
+        """With content where it tells of another event."""
+        return self._whole(kept) if kept.record["type"] == CONFLICT else kept.record
 
     def _whole(self, kept: _Kept) -> EventRecord:
         record: EventRecord = orjson.loads(orjson.dumps(kept.record))

@@ -35,7 +35,7 @@ class Tombstones:
             return False
         key = self._keys[record["project"]]
         for kind, hashes in kinds.items():
-            value = _value(record, kind)
+            value = value_of(record, kind)
             if value is not None:
                 before = hashes.get(tombstone_hash(value, key, kind))
                 if before is not None and begun_ns(record) < before:
@@ -51,7 +51,8 @@ def subjects(record: EventRecord) -> Iterator[EventRecord]:
         yield cast(EventRecord, original)
 
 
-def _value(record: EventRecord, kind: str) -> str | None:
+def value_of(record: EventRecord, kind: str) -> str | None:
+    """What tombstones of *kind* look at."""
     if kind == "call":
         return record["call_id"]
     return record["session_id"] if kind == "session" else record["user_id"]

@@ -247,6 +247,21 @@ class StoreContract:
         store.append([conflict])
         assert store.read_all().events[0]["content"] is None
 
+    @pytest.mark.parametrize("kind", ["call_id", "session_id", "user_id"])
+    def test_an_event_that_lost_its_place_before_is_erased_too(self, store: Store, factory: Factory, kind: str) -> None:
+        call = factory.call([{"role": "user", "content": "a secret"}], session_id="s1", user_id="u1")
+        conflicts = [
+            factory.event("hub:conflict", stream=factory.new_id(), version=1, call_id=None, content={"original": one})
+            for one in (dict(call[1]), dict(factory.call(session_id="s2", user_id="u2")[1]))
+        ]
+        store.append(conflicts)
+        target: Any = UUID(call[0]["stream_id"]) if kind == "call_id" else call[0][kind]  # type: ignore[literal-required]
+        report = store.erase(Erasure(project="shop", before_ns=LATER, **{kind: target}))
+        assert (report.contents, report.events_redacted) == (1, 1)
+        erased, kept = store.read_all().events
+        assert erased["content"] is None
+        assert kept == conflicts[1]
+
     def test_erasing_before_anything_arrived_holds_too(self, store: Store, factory: Factory) -> None:
         call = factory.call(user_id="u1")
         report = store.erase(Erasure(project="shop", before_ns=LATER, user_id="u1"))
