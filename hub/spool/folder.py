@@ -49,15 +49,16 @@ def let_go(fd: int) -> None:
     """Give up the lock that *fd* holds. Harmless for one that was given up, at a fork for instance."""
     if fd in _held:
         _held.discard(fd)
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a child forked just now may not have come to close its copy
         os.close(fd)
 
 
-def _let_go_in_child() -> None:
-    for fd in list(_held):
-        let_go(fd)
+def _close_in_child() -> None:
+    while _held:
+        os.close(_held.pop())
 
 
-os.register_at_fork(after_in_child=_let_go_in_child)
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 def take_lock(folder: Path) -> int | None:
