@@ -16,6 +16,7 @@ import orjson
 from hub.content import preview
 
 _SYSTEM = frozenset(("system", "developer"))
+_SPEAKERS = ("user", "assistant", "system", "developer")
 _MAX_NAMES = 50
 _MAX_PARTS = 1_000
 """A message of more, tokens or an embedding as a rule, is one part of type json: each part of a large message is found
@@ -137,6 +138,10 @@ def _show(found: _Found) -> str:
 
 
 def _parts(message: Any) -> list[_Found]:
+    if type(message) is dict and len(message) == 2 and message.get("role") in _SPEAKERS:
+        content = message.get("content")
+        if type(content) is str and content:  # as most are; the long way finds the same in four times the time
+            return [_value("text", content, "$.content", message["role"])]
     try:
         found = list(islice(_message(message), _MAX_PARTS + 1))
     except Exception:  # a shape that only looks like one we know
