@@ -150,12 +150,13 @@ class Call:
     def leave(self, tokens: Tokens) -> None:
         """Undo `enter`."""
         ours, theirs = tokens
-        if theirs is not None:
-            detach(theirs)
         try:
             current_call.reset(ours)
-        except ValueError:  # closed in another context than it was opened in
-            current_call.set(None)
+            if theirs is not None:
+                detach(theirs)
+        except ValueError:  # collected or driven on in another context, where others may be under way
+            if current_call.get() is self:
+                current_call.set(None)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -224,8 +225,19 @@ class Call:
         self.sent()
         if self.parent is None:
             self.recorder.write_response(self)
+            self._release()
         else:
             self.parent._layer_finished()
+
+    def _release(self) -> None:
+        """Let go of what was only to be written. Frames of a traceback hold the call, which must not hold its error: such
+        a circle keeps all their variables. Contexts hold it too, a pooled connection's for instance, and live long."""
+        self.raw_request = self.messages = None
+        self.facts["messages"] = self.facts["tools"] = None
+        if self.outcome is not None:
+            self.outcome.error, self.outcome.facts = None, {}
+        for layer in self._layers:
+            layer._release()
 
     def _layer_finished(self) -> None:
         if self.outcome is not None and not self._has_open_layer():

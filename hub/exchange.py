@@ -48,7 +48,9 @@ class Reception:
         self._size = 0
         self._encoding = encoding
         self._inflate = inflater(encoding, self._limit)
-        self._reader = StreamReader(self._limit) if self.streaming and self._inflate is not None else None
+        self.readable = self._inflate is not None
+        """Its encoding is one that we can undo."""
+        self._reader = StreamReader(self._limit) if self.streaming and self.readable else None
         self.over = False
 
     def received(self, piece: bytes) -> None:
@@ -64,7 +66,7 @@ class Reception:
     def whole(self, body: bytes) -> None:
         """The answer was there at once, decoded."""
         self._encoding = ""
-        self._inflate = bytes
+        self._inflate, self.readable = bytes, True
         if self.streaming and self._reader is None:
             self._reader = StreamReader(self._limit)
         self.received(body)
@@ -101,6 +103,7 @@ class Reception:
                 facts["body"] = body.decode("utf-8", "replace")
         except Exception as error:
             trouble(self._call.recorder, "reading an answer", error)
+        self._reader = None  # the program may hold the answer for long
         facts["status_code"] = self.status_code
         if self.status_code >= 400:
             status = "error"
@@ -193,6 +196,13 @@ class WireCall:
             self._failed_attempt(facts, None, _worth_retrying(reception.status_code))
         return reception
 
+    @guarded
+    def unreadable(self) -> None:
+        """The answer's bytes will not be seen."""
+        self._reading = False
+        if self._on_its_own:
+            self._end(Conclusion({}, None))
+
     def _failed_attempt(self, facts: AttemptFacts, error: str | None, retryable: bool) -> None:
         clock = self.call.recorder.clock
         now = clock.monotonic()
@@ -205,7 +215,7 @@ class WireCall:
     def exhausted(self, reception: Reception) -> None:
         """All bytes of the answer passed."""
         facts, status = reception.facts()
-        if status is None and reception.streaming:
+        if status is None and reception.streaming and reception.readable:
             status = "error"
             facts["error_type"] = "incomplete_stream"
         self._over(reception, Conclusion(facts, status))
@@ -268,10 +278,14 @@ class WireCall:
             if facts.get("error_type") == str(facts.get("status_code")):
                 del facts["error_type"]  # the exception's class says more
         self._add_failure(facts)
-        self.call.end(facts, error=error)
+        self._conclusion = None  # frames of a traceback hold this; see Call._release
+        if isinstance(error, GeneratorExit):
+            let_go(self.call, facts)
+        else:
+            self.call.end(facts, error=error)
 
     def _end(self, conclusion: Conclusion, result: Any = None) -> None:
-        facts = conclusion.facts
+        facts, self._conclusion = conclusion.facts, None
         if conclusion.status == "error":
             self._add_failure(facts)
         if result is not None and not facts.get("messages") and not facts.get("usage"):
@@ -338,6 +352,6 @@ def leave(call: Call, tokens: WireTokens) -> None:
     """Undo `enter`."""
     try:
         wire_call.reset(tokens[1])
-    except ValueError:  # driven on in another context than it began in
-        wire_call.set(None)
+    except ValueError:  # collected or driven on in another context, where others may be under way
+        pass
     call.leave(tokens[0])

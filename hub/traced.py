@@ -17,7 +17,7 @@ from hub.errors import NotTraceable
 from hub.extractors import Extractor
 from hub.openai_client import traced_client
 from hub.views import subclass, view
-from hub.watch import HasRecorder, Watch, async_sync, before_it_leaves, surroundings, sync
+from hub.watch import HasRecorder, Watch, async_sync, before_it_leaves, let_go, surroundings, sync
 
 T = TypeVar("T")
 Function = Callable[..., Any]
@@ -188,6 +188,10 @@ def _coroutine(function: Function, watch: Watch) -> Function:
         tokens = call.enter()
         try:
             result = await function(*args, **kwargs)
+        except GeneratorExit:  # closed, perhaps by the garbage collector
+            call.leave(tokens)
+            let_go(call, {})
+            raise
         except BaseException as error:
             call.leave(tokens)
             call.end(error=error)
@@ -257,14 +261,20 @@ def _async_generator(function: Function, watch: Watch) -> Function:
             try:
                 chunk = await step
             except BaseException as error:
-                reset_trace(theirs)
-                reset_call(ours)
+                try:
+                    reset_trace(theirs)
+                    reset_call(ours)
+                except ValueError:  # collected in the middle of a step, in another context
+                    pass
                 if not isinstance(error, StopAsyncIteration):
                     stream.broken_off(error)
                     raise
                 break
-            reset_trace(theirs)
-            reset_call(ours)
+            try:
+                reset_trace(theirs)
+                reset_call(ours)
+            except ValueError:  # driven on in another context
+                pass
             waiting.append(chunk)
             if len(waiting) >= limit:
                 limit = stream.fold()

@@ -198,6 +198,7 @@ def _tap(exchange: WireCall, response: Any, tee: Any, library_class: str) -> Non
         response.stream = _tee_class(tee, base)(stream, exchange, reception)
     except Exception as error:
         trouble(exchange.call.recorder, "reading an answer's head", error)
+        exchange.unreadable()
 
 
 class _Tee:

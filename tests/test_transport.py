@@ -13,8 +13,10 @@ import httpx
 import httpx2
 import orjson
 import pytest
+import zstandard
 from openai import OpenAI
 
+from hub import traced
 from hub.demo.server import LoopbackServer
 from hub.exchange import retry_after_ms
 from hub.transport import RecordingTransport, async_httpx_client, httpx_client
@@ -197,7 +199,7 @@ def test_the_programs_bytes_are_those_of_the_wire_in_the_same_pieces(hub: ListHu
 
 
 @LIBRARIES
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "deflate raw", "br"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "deflate raw", "zstd", "br"])
 def test_packed_streams_are_read_as_far_as_we_can_unpack_them(hub: ListHub, library: Any, encoding: str) -> None:
     plain = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\ndata: [DONE]\n\n'
     raw = zlib.compressobj(wbits=-15)
@@ -205,6 +207,7 @@ def test_packed_streams_are_read_as_far_as_we_can_unpack_them(hub: ListHub, libr
         "gzip": gzip.compress(plain),
         "deflate": zlib.compress(plain),
         "deflate raw": raw.compress(plain) + raw.flush(),
+        "zstd": zstandard.compress(plain),
         "br": b"whatever",
     }[encoding]
     headers = {**SSE, "content-encoding": encoding.split()[0]}
@@ -216,14 +219,17 @@ def test_packed_streams_are_read_as_far_as_we_can_unpack_them(hub: ListHub, libr
         assert b"".join(answer.iter_raw()) == packed
     if encoding == "br":
         assert "wire" not in hub.call.answer
+        assert hub.call.status == "ok", "what we cannot read is not known to be incomplete"
     else:
         assert (hub.call.status, hub.call.text) == ("ok", "hi")
 
 
-def test_a_decompression_bomb_takes_bounded_memory(hub: ListHub) -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_decompression_bomb_takes_bounded_memory(hub: ListHub, encoding: str) -> None:
     hub.log.max_frame_bytes = 1 << 20
-    bomb = gzip.compress(b" " * (300 << 20), 9)
-    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+    compress: Any = {"gzip": gzip.compress, "zstd": zstandard.compress}[encoding]
+    bomb = compress(b" " * (300 << 20))
+    headers = {"content-encoding": encoding, "content-type": "application/json"}
     pieces = [bomb[n : n + 65536] for n in range(0, len(bomb), 65536)]
     tracemalloc.start()
     try:
@@ -238,6 +244,25 @@ def test_a_decompression_bomb_takes_bounded_memory(hub: ListHub) -> None:
         tracemalloc.stop()
     assert peak < 48 << 20
     assert hub.call.status == "ok"
+
+
+@LIBRARIES
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_cannot_be_watched_passes_and_ends_its_call(
+    hub: ListHub, server: LoopbackServer, library: Any, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any) -> Any:
+        raise TypeError("a stream of a kind that nobody foresaw")
+
+    monkeypatch.setattr("hub.transport._tee_class", breaks)
+    with library.Client() as http:
+        alone = library.Client(transport=RecordingTransport(library.HTTPTransport(), hub=hub))
+        assert alone.post(f"{server.base_url}/chat/completions", json=body(stream=stream)).status_code == 200
+        alone.close()
+        client: Any = traced(OpenAI(base_url=server.base_url, api_key="any", http_client=http), hub=hub)
+        answer = client.chat.completions.create(model=MODEL, messages=ASK, stream=stream)
+        assert list(answer)
+    assert [call.status for call in hub.calls] == ["ok", "ok"]
 
 
 def test_a_stream_beyond_the_bound_keeps_its_counts_usage_and_end(hub: ListHub) -> None:

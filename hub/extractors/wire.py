@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -148,7 +149,40 @@ def inflater(encoding: str, limit: int) -> Callable[[bytes], bytes] | None:
         return bytes
     if names in (["gzip"], ["x-gzip"], ["deflate"]):
         return _Inflater(limit, raw=False if names != ["deflate"] else None)
+    if names == ["zstd"] and (unpack := _zstd()) is not None:
+        return _InSlices(limit, unpack)
     return None
+
+
+def _zstd() -> Callable[[bytes], bytes] | None:
+    """Of the library that whoever asked for zstd has: httpx says that it takes zstd as soon as one is installed."""
+    if (library := sys.modules.get("zstandard")) is not None:
+        return library.ZstdDecompressor().decompressobj().decompress  # type: ignore[no-any-return]
+    library = sys.modules.get("compression.zstd") or sys.modules.get("backports.zstd")
+    return None if library is None else library.ZstdDecompressor().decompress
+
+
+class _InSlices:
+    """For libraries that cannot be told how much they may give: few bytes at a time, while there is room."""
+
+    SLICE = 1024
+
+    def __init__(self, limit: int, unpack: Callable[[bytes], bytes]) -> None:
+        self._room, self._unpack = limit, unpack
+
+    def __call__(self, piece: bytes) -> bytes:
+        found = b""
+        for start in range(0, len(piece), self.SLICE):
+            if self._room <= 0:
+                break
+            try:
+                more = self._unpack(piece[start : start + self.SLICE])[: self._room]
+            except Exception:  # each library has a class of its own
+                self._room = 0
+                break
+            self._room -= len(more)
+            found += more
+        return found
 
 
 class _Inflater:
