@@ -79,6 +79,35 @@ SHAPES = pytest.mark.parametrize("shape", [lambda value: value, as_object], ids=
             {"prompt_tokens": 10, "completion_tokens": 2, "prompt_cache_hit_tokens": 6},
             {"input_tokens": 10, "output_tokens": 2, "cache_read_tokens": 6},
         ),
+        (  # a gateway's, of an answer of Anthropic's
+            {
+                "prompt_tokens": 110,
+                "completion_tokens": 5,
+                "total_tokens": 115,
+                "prompt_tokens_details": {"cached_tokens": 100},
+                "cache_creation_input_tokens": 4,
+                "cache_read_input_tokens": 100,
+            },
+            {"input_tokens": 110, "output_tokens": 5, "cache_read_tokens": 100, "cache_write_tokens": 4},
+        ),
+        (  # xAI's
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 135,
+                "completion_tokens_details": {"reasoning_tokens": 94},
+            },
+            {"input_tokens": 32, "output_tokens": 103, "reasoning_tokens": 94},
+        ),
+        (
+            {
+                "prompt_tokens": 5,
+                "completion_tokens": 90,
+                "total_tokens": 95,
+                "completion_tokens_details": {"reasoning_tokens": 80},
+            },
+            {"input_tokens": 5, "output_tokens": 90, "reasoning_tokens": 80},
+        ),
         ({"input_tokens": 0, "output_tokens": 0}, {"input_tokens": 0, "output_tokens": 0}),
         ({"input_tokens": 4}, {"input_tokens": 4}),
         ({"input_tokens": True, "output_tokens": -1, "total_tokens": 5}, None),
@@ -330,6 +359,20 @@ def test_an_error_in_mid_stream_is_the_streams_error() -> None:
     reader.feed(events(CHUNKS[0], {"error": {"message": "overloaded", "type": "server_error", "code": None}}))
     assert reader.error == {"error_type": "server_error", "error_message": "overloaded"}
     assert not reader.ended
+
+
+@pytest.mark.parametrize("nothing", [{}, [], "", False, None])
+def test_an_error_that_says_nothing_is_none(nothing: Any) -> None:
+    reader = StreamReader(1 << 20)
+    chunk: Any = CHUNKS[0]
+    reader.feed(events({**chunk, "error": nothing}))
+    assert reader.error is None
+
+
+def test_usage_once_told_is_not_forgotten_for_an_empty_one() -> None:
+    reader = StreamReader(1 << 20)
+    reader.feed(events({"choices": [], "usage": {"prompt_tokens": 1}}, {"choices": [], "usage": {}}))
+    assert (reader.facts()["usage"] or {})["input_tokens"] == 1
 
 
 def test_what_does_not_unpack_gives_what_came_before() -> None:

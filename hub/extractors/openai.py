@@ -64,9 +64,9 @@ def of_response(answer: Any) -> ResponseFacts:
 def error_facts(answer: Any) -> ResponseFacts | None:
     """The vendor's code and text of an answer that is an error; None when it is none."""
     error = get(answer, "error")
-    if isinstance(error, str):
+    if isinstance(error, str) and error:
         return {"error_message": error}
-    if error is None:
+    if not error:  # some send an empty one with every chunk
         return None
     facts: ResponseFacts = {"error_message": text(get(error, "message"))}
     if (kind := text(get(error, "code")) or text(get(error, "type"))) is not None:

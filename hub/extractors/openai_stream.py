@@ -35,7 +35,7 @@ class ChatStream:
         if not facts.get("response_id"):
             facts["model"], facts["response_id"] = text(get(chunk, "model")), text(get(chunk, "id"))
         if (usage := get(chunk, "usage")) is not None:
-            facts["usage"] = usage_of(usage)
+            facts["usage"] = usage_of(usage) or facts.get("usage")
             if (cost := cost_of(get(usage, "cost"))) is not None:
                 facts["reported_cost_usd"], facts["cost_reporter"] = cost, "provider"
         for piece in get(chunk, "choices") or ():

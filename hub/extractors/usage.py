@@ -15,7 +15,9 @@ def usage_of(usage: Any) -> Usage | None:
 
     OpenAI's two dialects, DeepSeek's cache hits and our own names are inclusive as they come. Anthropic's
     `cache_creation_input_tokens` and `cache_read_input_tokens` stand beside `input_tokens` and are added
-    (https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching, read 2026-11-20).
+    (https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching, read 2026-11-20); gateways that give them beside
+    OpenAI's `prompt_tokens` have them in it. xAI's `completion_tokens` lack the reasoning that its total has
+    (https://docs.x.ai/docs/key-information/consumption-and-rate-limits, read 2026-11-20).
 
     Returns: None when nothing is known; a count that is not given is None, never 0.
     """
@@ -23,12 +25,13 @@ def usage_of(usage: Any) -> Usage | None:
         return None
     said = reader(usage)
     input_tokens, output_tokens = count(said("input_tokens")), count(said("output_tokens"))
+    beside = input_tokens is not None
     if input_tokens is None:
         input_tokens = count(said("prompt_tokens"))
     if output_tokens is None:
         output_tokens = count(said("completion_tokens"))
     read, written = count(said("cache_read_input_tokens")), count(said("cache_creation_input_tokens"))
-    if input_tokens is not None:
+    if input_tokens is not None and beside:
         input_tokens += (read or 0) + (written or 0)
     if read is None and written is None:
         details = said("prompt_tokens_details") or said("input_tokens_details")
@@ -37,6 +40,9 @@ def usage_of(usage: Any) -> Usage | None:
         written = _first(said("cache_write_tokens"), details and get(details, "cache_write_tokens"))
     details = said("completion_tokens_details") or said("output_tokens_details")
     reasoning = _first(said("reasoning_tokens"), details and get(details, "reasoning_tokens"))
+    if reasoning and input_tokens is not None and output_tokens is not None:
+        beside = count(said("total_tokens")) == input_tokens + output_tokens + reasoning
+        output_tokens += reasoning if beside else 0
     if input_tokens is None and output_tokens is None and read is None and written is None and reasoning is None:
         return None
     return {
