@@ -19,36 +19,37 @@ BUSY = 0.03
 _LOOK_EVERY = 10e-3
 
 
-class _Slice(threading.local):
-    until = 0.0
-    length = SLICE
-    looked = others = 0.0
-    """When we last looked, and how many seconds the other threads had computed by then."""
+class Politeness(threading.local):
+    """How long each thread has worked since it last gave up the interpreter."""
 
+    def __init__(
+        self, now: Callable[[], float] = time.perf_counter, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._now, self._sleep = now, sleep
+        self._until, self._slice = 0.0, SLICE
+        self._looked = self._others = 0.0  # when we last looked, and what the other threads had computed by then
 
-_slice = _Slice()
-_now, _sleep = time.perf_counter, time.sleep
+    def rest(self) -> None:
+        """Let other threads run if this one has had the interpreter for its slice. To be called every 30 to 50 us."""
+        if self._now() > self._until:
+            self._pause()
 
-
-def rest() -> None:
-    """Let other threads run if this one has had the interpreter for its slice. Call it every 30 to 50 us of work."""
-    if _now() > _slice.until:
-        _pause(_slice)
-
-
-def _pause(mine: _Slice) -> None:
-    _sleep(0)
-    now = _now()
-    if now - mine.looked > _LOOK_EVERY:
-        others = time.process_time() - time.thread_time()
-        mine.length = slice_beside(others - mine.others, now - mine.looked)
-        mine.looked, mine.others = now, others
-    mine.until = now + mine.length
+    def _pause(self) -> None:
+        self._sleep(0)
+        now = self._now()
+        if now - self._looked > _LOOK_EVERY:
+            others = time.process_time() - time.thread_time()
+            self._slice = slice_beside(others - self._others, now - self._looked)
+            self._looked, self._others = now, others
+        self._until = now + self._slice
 
 
 def slice_beside(computed: float, seconds: float) -> float:
     """How long to work at a time when the other threads computed for *computed* of the last *seconds*."""
     return SLICE if computed > seconds * BUSY else LONG_SLICE
+
+
+rest: Rest = Politeness().rest
 
 
 def no_rest() -> None:
