@@ -10,7 +10,7 @@ reasoning, request.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,9 +21,21 @@ if TYPE_CHECKING:
 Usage = Mapping[str, int | None]
 Rate = Decimal | tuple[Decimal, tuple[tuple[int, Decimal], ...]]
 
-_LARGEST = 2**63 - 1
+_LARGEST = 10**15
+"""A million dollars for a call is a mistake, and the sum of thousands of mistakes still has to fit 64 bits."""
 _DAY = 86_400
-_ZERO = Decimal(0)
+_ZERO, _NANO = Decimal(0), Decimal("1e-9")
+_EXACT = Context(
+    prec=60,
+    rounding=ROUND_HALF_EVEN,
+    Emin=-999_999,
+    Emax=999_999,
+    capitals=1,
+    clamp=0,
+    flags=[],
+    traps=[InvalidOperation, DivisionByZero, Overflow],
+)
+"""What we compute in. A program may have changed decimal's own, and costs must not depend on who computes them."""
 
 _KINDS = {
     "input_mtok": "input",
@@ -71,21 +83,23 @@ class _Offer(NamedTuple):
 
 
 def reported(usd: object) -> int | None:
-    """Nano-dollars of a decimal string of dollars, rounded half-even; None when it is none, or beyond 64 bits."""
+    """Nano-dollars of a decimal string of dollars, rounded half-even; None when it is none, or beyond a million."""
     if not isinstance(usd, str | int) or isinstance(usd, bool):
         return None
-    try:
-        amount = Decimal(usd)
-    except InvalidOperation:
-        return None
-    if not amount.is_finite() or abs(amount) > _LARGEST // 10**9:
-        return None
-    return int((amount * 10**9).to_integral_value(ROUND_HALF_EVEN))
+    most = _LARGEST // 10**9
+    with localcontext(_EXACT):
+        try:
+            amount = Decimal(usd)
+        except InvalidOperation:
+            return None
+        if not amount.is_finite() or not -most <= amount <= most:
+            return None
+        return int(amount.quantize(_NANO).scaleb(9))
 
 
 def cost_of(usage: Usage, offers: Sequence[_Offer], at_ns: int) -> int | None:
     """Nano-dollars for *usage* (inclusive counts) at *at_ns*, rounded half-even once; None when a count it needs is
-    unknown."""
+    unknown, or the sum is beyond a million dollars."""
     offer = next((one for one in reversed(offers) if one.applies(at_ns)), offers[0] if offers else None)
     if offer is None:
         return None
@@ -93,11 +107,12 @@ def cost_of(usage: Usage, offers: Sequence[_Offer], at_ns: int) -> int | None:
     if (given is None and "input" in rates) or (answered is None and "output" in rates):
         return None
     size = given or 0
-    total = _side(rates, "input", size, size, usage, ("cache_read", "cache_write"))
-    total += _side(rates, "output", answered or 0, size, usage, ("reasoning",))
-    if "request" in rates:
-        total += _at(rates["request"], size)
-    nanos = int(total.to_integral_value(ROUND_HALF_EVEN))
+    with localcontext(_EXACT):
+        total = _side(rates, "input", size, size, usage, ("cache_read", "cache_write"))
+        total += _side(rates, "output", answered or 0, size, usage, ("reasoning",))
+        if "request" in rates:
+            total += _at(rates["request"], size)
+        nanos = int(total.to_integral_value())
     return nanos if nanos <= _LARGEST else None
 
 
@@ -198,7 +213,8 @@ def _card(model: ModelInfo) -> list[dict[str, Any]] | None:
     from genai_prices.types import ConditionalPrice
 
     listed = model.prices if isinstance(model.prices, list) else [ConditionalPrice(prices=model.prices)]
-    offers = [_offer(one) for one in listed]
+    with localcontext(_EXACT):
+        offers = [_offer(one) for one in listed]
     return offers if any(offer["rates"] for offer in offers) else None
 
 

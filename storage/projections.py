@@ -58,6 +58,9 @@ _EMPTY: Final[Row] = dict.fromkeys(CALL_COLUMNS) | {
 }
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_MOST_TOKENS = 10**12
+"""More is a server's mistake, and the sum of millions of mistakes still has to fit 64 bits: one more, and SQL's sum()
+would fail for all."""
 _BUCKETS: Final = [2 ** (k / 4) for k in range(89)]
 
 
@@ -190,11 +193,11 @@ def _read_response(data: Data) -> Row:
         "attempts": _integer(get("attempts")),
         "continuation_count": _integer(get("continuation_count")),
         "response_cached": _flag(get("response_cached")),
-        "input_tokens": _integer(count("input_tokens")),
-        "output_tokens": _integer(count("output_tokens")),
-        "cache_read_tokens": _integer(count("cache_read_tokens")),
-        "cache_write_tokens": _integer(count("cache_write_tokens")),
-        "reasoning_tokens": _integer(count("reasoning_tokens")),
+        "input_tokens": _tokens(count("input_tokens")),
+        "output_tokens": _tokens(count("output_tokens")),
+        "cache_read_tokens": _tokens(count("cache_read_tokens")),
+        "cache_write_tokens": _tokens(count("cache_write_tokens")),
+        "reasoning_tokens": _tokens(count("reasoning_tokens")),
         **_reported_cost(data),
     }
 
@@ -250,8 +253,8 @@ def read_attempt(row: Row, record: EventRecord, position: int) -> Row:
         "status_code": _integer(get("status_code")),
         "error_type": _text(get("error_type")),
         "delay_ms": _number(get("delay_ms")),
-        "input_tokens": _integer(count("input_tokens")),
-        "output_tokens": _integer(count("output_tokens")),
+        "input_tokens": _tokens(count("input_tokens")),
+        "output_tokens": _tokens(count("output_tokens")),
         "cost_nanos": reported(get("reported_cost_usd")),
     }
 
@@ -349,6 +352,10 @@ def _text(value: object) -> str | None:
 
 def _integer(value: object) -> int | None:
     return value if type(value) is int and _INT_MIN <= value <= _INT_MAX else None
+
+
+def _tokens(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
 
 
 def _number(value: object) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_UP, Context, Decimal, Inexact, Rounded, localcontext
 from typing import Any
 
 import pytest
@@ -107,12 +107,23 @@ def test_a_model_known_to_have_no_price_costs_null() -> None:
         ("1.25", 1_250_000_000),
         (2, 2 * 10**9),
         ("-0.5", -500_000_000),
+        ("0.00000000050000000000000000000000000000000000000000000000000000000000000001", 1),
+        ("1000000", 10**15),
+        ("1000000.1", None),
         *dict.fromkeys(("NaN", "Infinity", "1e30", "cheap", "", None, True, 0.5)).items(),
         ([], None),
     ],
 )
 def test_reported_dollars(usd: object, nanos: int | None) -> None:
     assert reported(usd) == nanos
+
+
+def test_costs_do_not_depend_on_the_program_s_decimal_context() -> None:
+    with localcontext(Context(prec=2, rounding=ROUND_UP, traps=[Inexact, Rounded])):
+        assert cost({"input": "2.5", "output": "10"}, input_tokens=1_001, output_tokens=1) == 2_512
+        assert reported("1.234567891") == 1_234_567_891
+        listed = PriceList().card("openai", "gpt-4o-mini")
+    assert listed == PriceList().card("openai", "gpt-4o-mini")
 
 
 @given(st.text())

@@ -181,6 +181,14 @@ def test_unknown_usage_costs_null(usage: Any) -> None:
     assert (row["cost_nanos"], row["cost_source"]) == (None, None)
 
 
+@pytest.mark.parametrize("count", [-1, -(2**63), 2**63 - 1])
+def test_a_count_that_cannot_be_is_unknown(count: int) -> None:
+    usage = {"input_tokens": count, "output_tokens": count, "cache_read_tokens": count, "reasoning_tokens": 1}
+    row = folded(*Factory().call(response={"usage": usage}), book=book("2"))
+    assert [row[name] for name in usage] == [None, None, None, 1]
+    assert row["cost_nanos"] is None
+
+
 def test_zero_tokens_are_legal_and_free() -> None:
     row = folded(*Factory().call(response={"usage": {"input_tokens": 0, "output_tokens": 0}}), book=book("2"))
     assert row["cost_nanos"] == 0

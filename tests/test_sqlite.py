@@ -78,13 +78,13 @@ def test_a_url_that_names_none_is_refused_with_the_remedy(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_the_settings_that_durability_rests_on(store: SQLiteStore) -> None:
+def test_the_settings_that_durability_and_erasure_rest_on(store: SQLiteStore) -> None:
     store.checkpoint("made")
     found = {
         name: connection_of(store).execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("journal_mode", "synchronous", "mmap_size")
+        for name in ("journal_mode", "synchronous", "mmap_size", "secure_delete")
     }
-    assert found == {"journal_mode": "wal", "synchronous": 2, "mmap_size": 0}
+    assert found == {"journal_mode": "wal", "synchronous": 2, "mmap_size": 0, "secure_delete": 1}
 
 
 def test_another_program_s_database_is_refused_untouched(tmp_path: Path, factory: Factory) -> None:

@@ -181,6 +181,15 @@ def test_costs_and_latencies_by_hour_count_each_call_once(store: SQLiteStore, fa
     assert [tuple(row.values()) for row in found] == [("duration", 256.0, 3), ("ttft", 2 ** (10 / 4), 1)]
 
 
+def test_a_server_s_mistake_breaks_no_sum(store: SQLiteStore, factory: Factory) -> None:
+    usage = {"input_tokens": 2**63 - 1, "output_tokens": 7, "reasoning_tokens": -(2**63)}
+    for _ in range(3):
+        store.append(factory.call(response={"usage": usage, "reported_cost_usd": "9000000000"}))
+    (row,) = rows(store.path, "SELECT * FROM llm_costs_hourly")
+    assert (row["calls"], row["input_tokens"], row["output_tokens"]) == (3, None, 21)
+    assert (row["reasoning_tokens"], row["cost_nanos"]) == (None, None)
+
+
 def test_what_is_slower_than_every_bucket_has_no_bound(store: SQLiteStore, factory: Factory) -> None:
     store.append(factory.call(took_ms=5e6))
     assert rows(store.path, "SELECT le, calls FROM llm_latency_hourly") == [{"le": None, "calls": 1}]
