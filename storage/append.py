@@ -172,7 +172,7 @@ class Append:
         position = self._counters["position"]
         for record in batch.records:
             position += 1
-            outline = batch.outlines.get(record["id"])
+            outline = batch.outline_of(record)
             messages = outline.get("messages") if outline else None
             shapes = [self._contents[digest] for digest in messages] if isinstance(messages, list) else []
             firsts = projector.fold(Entry(position, record, shapes))

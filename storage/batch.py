@@ -20,14 +20,14 @@ EVENT_COLUMNS = (
 
 
 class Batch:
-    """Events of which no two have the same place. `outlines` and `pieces` hold their content."""
+    """Events of which no two have the same place. `outline_of` and `pieces` have their content."""
 
     def __init__(self, records: Sequence[EventRecord]) -> None:
         self.duplicates = 0
         self.conflicts: list[EventRecord] = []
         self.records: list[EventRecord] = self._distinct(records)
-        self.outlines: dict[str, Outline] = {}
-        """By event id."""
+        self._outlines: dict[tuple[str, int], Outline] = {}
+        """By place: ids are the producers' word."""
         self.pieces: dict[bytes, Piece] = {}
         self._thinned = False
         """Pieces are left over that no event wants."""
@@ -35,7 +35,7 @@ class Batch:
     def _distinct(self, records: Sequence[EventRecord]) -> list[EventRecord]:
         places: dict[tuple[str, int], EventRecord] = {}
         for record in records:
-            place = (record["stream_id"], record["version"])
+            place = _place(record)
             if place in places:
                 self._refuse(record, places[place]["id"])
             else:
@@ -54,7 +54,7 @@ class Batch:
             content = record["content"]
             if content is not None:
                 project = record["project"]
-                self.outlines[record["id"]] = take_apart(content, project, keys[project], self.pieces, rest)
+                self._outlines[_place(record)] = take_apart(content, project, keys[project], self.pieces, rest)
         make_ready((piece for piece in self.pieces.values() if piece.hash not in known), rest)
 
     def drop_known(self, known: Iterable[tuple[str, int, str]]) -> None:
@@ -65,7 +65,7 @@ class Batch:
         self._thinned = True
         remaining = []
         for record in self.records:
-            holder = holders.get((record["stream_id"], record["version"]))
+            holder = holders.get(_place(record))
             if holder is None:
                 remaining.append(record)
             else:
@@ -81,17 +81,25 @@ class Batch:
             found[stream] = (min(low, version), max(high, version))
         return [(stream, low, high) for stream, (low, high) in found.items()]
 
+    def outline_of(self, record: EventRecord) -> Outline | None:
+        """The content of *record*, if it has any."""
+        return self._outlines.get(_place(record))
+
     def forget_content(self, record: EventRecord) -> None:
         """*record* is written without its content."""
-        if self.outlines.pop(record["id"], None) is not None:
+        if self._outlines.pop(_place(record), None) is not None:
             self._thinned = True
 
     def wanted_pieces(self) -> Collection[Piece]:
         """The pieces of those events that are still to be written."""
         if not self._thinned:
             return self.pieces.values()
-        outlines = (self.outlines.get(record["id"], {}) for record in self.records)
+        outlines = (self.outline_of(record) or {} for record in self.records)
         return {digest: self.pieces[digest] for outline in outlines for digest in hashes_in(outline)}.values()
+
+
+def _place(record: EventRecord) -> tuple[str, int]:
+    return record["stream_id"], record["version"]
 
 
 def event_row(record: EventRecord, position: int, recorded_ns: int, manifest: str | None) -> tuple[Any, ...]:

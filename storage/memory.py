@@ -48,7 +48,7 @@ class MemoryStore:
             for record in batch.records:
                 bare: EventRecord = {**record, "content": None}
                 self._places[record["stream_id"], record["version"]] = len(self._log)
-                self._log.append(_Kept(orjson.loads(orjson.dumps(bare)), batch.outlines.get(record["id"])))
+                self._log.append(_Kept(orjson.loads(orjson.dumps(bare)), batch.outline_of(record)))
             for piece in batch.pieces.values():
                 self._contents[piece.hash.hex()] = piece.raw
             self._given.update(self._contents)

@@ -123,6 +123,15 @@ class StoreContract:
         assert store.append([*records, stranger]).conflicts == (stranger,)
         assert list(store.read_all().events) == records
 
+    def test_events_of_one_id_in_two_places_keep_their_own_content(self, store: Store, factory: Factory) -> None:
+        one, two = (
+            factory.call([{"role": "user", "content": "one"}]),
+            factory.call([{"role": "user", "content": "two"}]),
+        )
+        two[1]["id"] = one[1]["id"]
+        store.append(one + two)
+        assert list(store.read_all().events) == one + two
+
     def test_a_stream_is_read_by_version_and_from_a_version(self, store: Store, factory: Factory) -> None:
         one, two = factory.call(), factory.call()
         store.append([*one[2:], *two, *one[:2]])
