@@ -72,7 +72,8 @@ class Hub:
             patterns=self.settings.redact_patterns,
             max_body_bytes=self.settings.max_body_bytes,
         )
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._reviving = False
         self._pid = os.getpid()
         self._closed = False
         self.spool: Spool
@@ -133,7 +134,7 @@ class Hub:
         with undivided():
             store = open_store(self.settings.db_url)
         if new:
-            print(first_words(self.settings), file=sys.stderr)
+            _say(first_words(self.settings))
         threading.Thread(target=self._recover, name="hub-recovery", daemon=True).start()
         return store
 
@@ -179,7 +180,10 @@ class Hub:
 
     def flush(self, timeout: float = 5.0) -> int:
         """As `hub.flush`."""
-        return 0 if self.recorder is None or self._closed else self.pipeline.flush(timeout)
+        recorder = self.recorder
+        if recorder is None or self._closed or recorder.revive is not None:  # the last: a child that has not emitted
+            return 0
+        return self.pipeline.flush(timeout)
 
     def shutdown(self, timeout: float = EXIT_SECONDS) -> None:
         """As `hub.shutdown`. Harmless when repeated."""
@@ -203,17 +207,24 @@ class Hub:
         """Let go of the parent's spool at once; a spool of the child's own is made at its first call."""
         if self.recorder is None:
             return
-        self._lock = threading.Lock()
+        self._lock, self._reviving = threading.RLock(), False
         self.spool.after_fork_in_child()
         self.bus.after_fork_in_child()
         self.recorder.after_fork_in_child(self._revive)
 
     def _revive(self) -> None:
+        """Start anew in a child. Other threads wait for it: what they append to the parent's spool would be lost."""
         with self._lock:
-            if self.recorder is not None and self.recorder.revive is not None:
-                self.recorder.revive = None
-                with undivided():
-                    self._start()
+            recorder = self.recorder
+            if recorder is None or recorder.revive is None or self._reviving:
+                return
+            self._reviving = True
+            try:
+                if not self._closed:
+                    with undivided():
+                        self._start()
+            finally:
+                recorder.revive, self._reviving = None, False
 
 
 def first_words(settings: Settings) -> str:
@@ -227,6 +238,12 @@ def first_words(settings: Settings) -> str:
         f"hub: calls are kept in {settings.sqlite_path}, with {kept}; "
         "HUB_DB_URL, HUB_CAPTURE=none|summary|full and HUB_DISABLED=1 change that"
     )
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, or it is closed
+        if sys.stderr is not None:
+            print(line, file=sys.stderr)
 
 
 _live: weakref.WeakSet[Hub] = weakref.WeakSet()

@@ -1,4 +1,4 @@
-"""Many calls at once, in every way a program can have them: all of them complete and paired, and nothing counted twice."""
+"""Many calls at once, in every way a program can have them: all complete and paired, and nothing counted twice."""
 
 from __future__ import annotations
 
@@ -253,6 +253,27 @@ ended.set()
 for thread in threads:
     thread.join()
 """
+THREADS_OF_A_CHILD = """
+for number in range(4):
+    say(ask("in the parent"))
+    child = os.fork()
+    if child == 0:
+        if hub.flush(10):
+            raise SystemExit("what the parent emitted is not the child's")
+        together = threading.Barrier(4)
+        def first():
+            together.wait()
+            say(ask("among the first in the child"))
+        threads = [threading.Thread(target=first) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        flushed()
+        os._exit(7)
+    if end_of(child) != 7:
+        raise SystemExit("a child failed")
+"""
 MULTIPROCESSING = """
 def child(number):
     work(2)
@@ -324,6 +345,11 @@ def test_a_fork_in_the_middle_of_a_call_leaves_it_to_the_parent(tmp_path: Path) 
 def test_a_fork_beside_busy_threads_wedges_neither_side(tmp_path: Path) -> None:
     run(tmp_path, WITH_THREADS)
     assert len(producers_of_calls(tmp_path)) == 13
+
+
+def test_a_childs_first_calls_are_recorded_though_its_threads_make_them_at_once(tmp_path: Path) -> None:
+    run(tmp_path, THREADS_OF_A_CHILD)
+    assert sorted(producers_of_calls(tmp_path).values()) == [4] * 5
 
 
 def test_processes_of_multiprocessing_record_their_own_calls(tmp_path: Path) -> None:

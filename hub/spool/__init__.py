@@ -421,16 +421,20 @@ class Spool:
         self.syncer.stop()
         self._final = counted = self.control.accounting()
         done = not keep and not any(sink.waiting for sink in counted.sinks.values()) and not self.take_drops()
-        for cursor in self.cursors.values():
-            cursor.close()
-        self.shelf.drop_ready()
-        for segment in self.shelf.all():
-            segment.close()
-        self.control.close()
-        if done and self.folder is not None:
-            discard(self.folder)
-        lock_fd, self._lock_fd = self._lock_fd, -1
-        let_go(lock_fd)
+        try:
+            for cursor in self.cursors.values():
+                cursor.close()
+            self.shelf.drop_ready()
+            for segment in self.shelf.all():
+                segment.close()
+            self.control.close()
+            if done and self.folder is not None:
+                discard(self.folder)
+        except OSError:  # the folder was deleted, or is read-only by now: what is left of it is a recovery's
+            done = False
+        finally:
+            lock_fd, self._lock_fd = self._lock_fd, -1
+            let_go(lock_fd)
         return done
 
 
