@@ -137,6 +137,7 @@ class Pipeline:
             return
         self._stopping = True
         self._run_notes()
+        self._spool.write_deferred()
         self._report()
         self.wake()
         others = [worker for worker in self._workers.values() if worker.name != STORE]
@@ -167,7 +168,7 @@ class Pipeline:
             self._guarded(self._run_notes)
             self._guarded(self._spool.housekeeping.tend)
             now = time.monotonic()
-            if self._spool.durability == "crash_safe" and now - synced >= SYNC_EVERY:
+            if self._spool.durability != "memory" and now - synced >= SYNC_EVERY:
                 synced = now
                 self._guarded(self._spool.housekeeping.sync_files)
             if now - reported >= REPORT_EVERY:
@@ -177,7 +178,9 @@ class Pipeline:
     def _guarded(self, work: Callable[[], object]) -> None:
         try:
             work()
-        except Exception as error:
+        except BaseException as error:  # a subscriber's SystemExit, which would end the keeper
+            if not isinstance(error, Exception) and threading.current_thread() is not self._keeper:
+                raise
             where = place_of(error)
             if where not in self._troubled:  # once for each place, or a full disk fills the log too
                 self._troubled.add(where)
@@ -239,18 +242,23 @@ class _SinkThread:
 
     def _run(self) -> None:
         try:
-            while self._tries_left > 0:
-                batch = self._next()
-                if batch is not None:
-                    self._deliver(batch)
-                elif self._stopping:
-                    break
+            while self._tries_left > 0 and self._step():
+                pass
         finally:
             self._cursor.close()
             try:
                 self._sink.close()
             except Exception as error:
                 log.warning("hub: closing sink %s failed with %s", self.name, type(error).__name__)
+
+    def _step(self) -> bool:
+        """Deliver what is there; no batch is held while it waits for more. False: nothing more is to come."""
+        batch = self._next()
+        if batch is not None:
+            self._deliver(batch)
+        elif self.failures and not self._stopping:
+            self.gate.wait(POLL)  # what failed was skipped meanwhile
+        return batch is not None or not self._stopping
 
     def _next(self) -> Batch | None:
         waiting = self._cursor.waiting
@@ -287,7 +295,11 @@ class _SinkThread:
     def _conflict(self, record: EventRecord) -> None:
         if record["type"] == "hub:conflict":
             return  # counted; one about it could conflict again
-        self._emit("hub:conflict", conflict_data(record), call_id=record["call_id"], content={"original": dict(record)})
+        data, content = conflict_data(record), {"original": dict(record)}
+        try:
+            self._emit("hub:conflict", data, call_id=record["call_id"], content=content)
+        except BaseException as error:  # of a subscriber's; this thread is to go on
+            log.warning("hub: telling of a conflict failed with %s at %s", type(error).__name__, place_of(error))
 
     def _failed(self, error: BaseException) -> None:
         self.failures += 1

@@ -32,6 +32,7 @@ class StoreSink:
     def close(self) -> None:
         store, self._store = self._store, None
         if store is not None:
+            self.left_open = True  # unless the store can say that there are none
             try:
                 self.left_open = bool(store.open_calls(self._producer))
             finally:

@@ -161,8 +161,12 @@ class Emitter:
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
         self.stream = Stream(new_id())
+        self.refusal: BaseException | None = None
+        """Raised instead, as by a subscriber."""
 
     def __call__(self, event_type: str, data: Data, *, call_id: str | None = None, content: Data | None = None) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         frame = encode_frame(
             self.stream.id,
             1,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from hub.errors import StoreUnavailable
 from hub.events import EventRecord
 from hub.log import Stream
 from hub.pipeline import Pipeline
-from hub.spool import Spool
+from hub.spool import Durability, Spool
 from hub.spool.bounds import MEBIBYTE
 from tests.spools import KB, Emitter, ListSink, assert_exact, make_spool, new_id, put
 
@@ -272,13 +273,60 @@ def test_stop_does_not_wait_for_a_sink_that_keeps_failing(tmp_path: Path) -> Non
     )  # what the other sink did not get is counted at the next start
 
 
-def test_crash_safe_brings_events_to_the_disk_twice_a_second(running: Running) -> None:
+@pytest.mark.parametrize("durability", ["crash_safe", "durable"])
+def test_what_nobody_waits_for_is_brought_to_the_disk_twice_a_second(tmp_path: Path, durability: Durability) -> None:
+    running = Running(tmp_path / "spools", durability=durability)
     running.store.free.clear()
     running.other.free.clear()
     running.emit()
     segment = running.spool.shelf.in_use[1]
     assert segment.dirty
     until(lambda: not segment.dirty, 2.0)
+    running.stop()
+
+
+def test_what_a_signal_handler_left_for_later_is_not_forgotten_at_the_end(tmp_path: Path) -> None:
+    running = Running(tmp_path / "spools")
+    running.emit()
+    assert running.pipeline.flush(5) == 0
+    running.pipeline._stopping = True  # the keeper is at its end, as it may be when the last handler runs
+    running.pipeline.wake()
+    running.pipeline._keeper.join()
+    with running.spool.exclusive():
+        running.emit()
+    running.pipeline._stopping = False
+    running.pipeline.stop(2.0)
+    assert [record["version"] for record in running.store.log] == [1, 2]
+
+
+def test_a_subscribers_exit_ends_no_thread_of_ours(running: Running) -> None:
+    running.spool.notes.append(sys.exit)
+    until(lambda: not running.spool.notes)
+    running.emitter.refusal = SystemExit()
+    running.emit()
+    assert running.pipeline.flush(5) == 0
+    put(running.spool, Stream(running.stream.id))  # conflicts
+    running.emit()
+    assert running.pipeline.flush(5) == 0
+    assert running.spool.counters().sinks["store"].dropped == {"conflict": 1}
+    assert len(running.store.log) == 2
+    running.emitter.refusal = None
+
+
+def test_a_sink_that_failed_on_what_was_skipped_meanwhile_waits_without_spinning(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    read = running.spool.reader("other").read_batch
+
+    def look(*bounds: int) -> Any:
+        looks.append(time.monotonic())
+        return read(*bounds)
+
+    monkeypatch.setattr(running.spool.reader("other"), "read_batch", look)
+    running.pipeline._workers["other"].failures = 1
+    time.sleep(0.3)
+    assert 1 <= len(looks) < 20
 
 
 def test_a_held_store_sheds_nothing_but_what_is_counted_while_the_other_sink_goes_on(tmp_path: Path) -> None:

@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 
 from hub.errors import HubError
 from hub.log import Pressure, Priority, Stream
-from hub.spool import Spool
+from hub.polite import Rest
+from hub.spool import Durability, Spool
 from hub.spool.bounds import MEBIBYTE, Bounds
 from hub.spool.control import Control, Reason, SinkState
 from hub.spool.folder import STALE_SECONDS, folders, is_held, make_folder, sweep, take_lock
+from hub.spool.segments import Segment
 from hub.spool.status import spools
 from tests.spools import KB, assert_exact, body, constants, make_spool, new_id, put
 
@@ -233,6 +235,25 @@ def test_memory_mode_keeps_events_out_of_the_files(root: Path) -> None:
     assert sorted(path.name for path in spool.folder.iterdir()) == ["control", "lock"]
     assert len(drain(spool)) == 1
     spool.close()
+
+
+@pytest.mark.parametrize("durability", ["memory", "crash_safe"])
+def test_a_segment_made_ahead_is_prepared_once(
+    root: Path, durability: Durability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched: list[Segment] = []
+    touch = Segment.touch
+
+    def note(segment: Segment, rest: Rest) -> None:
+        touched.append(segment)
+        touch(segment, rest)
+
+    monkeypatch.setattr(Segment, "touch", note)
+    spool = make_spool(root, durability=durability)
+    for _ in range(3):
+        spool.housekeeping.tend()
+    assert len(touched) == 1
+    assert spool.close()
 
 
 def test_without_a_folder_everything_is_in_memory_and_said_so(tmp_path: Path) -> None:

@@ -125,6 +125,8 @@ class Segment:
         """Frames before this are whole. Only the append path moves it."""
         self.events = 0
         self.sealed = False
+        self.present = False
+        """Every page was written to once, see `touch`."""
         self.warm_until = 0
         """Pages before this are as `warm` left them."""
         self.synced = DATA
@@ -164,6 +166,7 @@ class Segment:
             step = min(TOUCH, self.allocated - offset)
             mapped[offset : offset + step] = _ZEROS[:step]
             rest()
+        self.present = True
 
     def warm(self, rest: Rest) -> None:
         """Have the pages that come next writable. A sync leaves every page clean, and the first write to a clean page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections import deque
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Shelf:
         self._home = folder
         self._file_bytes = segment_bytes
         self._unsynced_names = False
+        self._syncing = threading.Lock()
         self._numbers = itertools.count(1)
         self.newest: Segment | None = None
         self.in_use: dict[int, Segment] = {}
@@ -69,7 +71,7 @@ class Shelf:
         """Have two segments ready, the pages of one of them present. Raises: OSError: There is no room."""
         while len(self.ready) < READY:
             self.ready.append(self.make())
-        if any(segment.map is not None for segment in self.ready if segment.path is not None):
+        if any(segment.present for segment in self.ready):
             return
         try:
             segment = self.ready.popleft()
@@ -109,16 +111,18 @@ class Shelf:
 
     def sync(self) -> None:
         """Bring to the disk what was appended so far. Raises: OSError"""
-        if self._unsynced_names and self._home is not None:
-            self._unsynced_names = False
-            fd = os.open(self._home, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        for segment in list(self.in_use.values()):
-            if segment.dirty:
-                segment.sync()
+        with self._syncing:
+            if self._unsynced_names and self._home is not None:
+                self._unsynced_names = False
+                try:
+                    for folder in (self._home, self._home.parent):  # the segments' names, and the folder's own
+                        _sync_names(folder)
+                except OSError:
+                    self._unsynced_names = True
+                    raise
+            for segment in list(self.in_use.values()):
+                if segment.dirty:
+                    segment.sync()
 
     @property
     def dirty(self) -> bool:
@@ -131,3 +135,11 @@ class Shelf:
 
     def all(self) -> list[Segment]:
         return [*self.in_use.values(), *self.ready]
+
+
+def _sync_names(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
