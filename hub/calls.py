@@ -230,8 +230,8 @@ class Call:
             self.parent._layer_finished()
 
     def _release(self) -> None:
-        """Let go of what was only to be written. Frames of a traceback hold the call, which must not hold its error: such
-        a circle keeps all their variables. Contexts hold it too, a pooled connection's for instance, and live long."""
+        """Let go of what was only to be written. Frames of a traceback hold the call, which must not hold its error:
+        such a circle keeps all their variables. Contexts hold it too, a pooled connection's for one, and live long."""
         self.raw_request = self.messages = None
         self.facts["messages"] = self.facts["tools"] = None
         if self.outcome is not None:

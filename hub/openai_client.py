@@ -36,7 +36,7 @@ def traced_client(target: Any, *, provider: str | None = None, hub: HasRecorder 
         for name, value in target.__dict__.items()
         if not isinstance(getattr(kind, name, None), functools.cached_property)  # a resource knows who made it
     )
-    client.__dict__.update(_hub=hub, _hub_provider=provider)
+    client.__dict__.update(_hub=hub, _hub_provider=provider, _hub_original=target)
     return client
 
 

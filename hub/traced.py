@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 from hub.errors import NotTraceable
 from hub.extractors import Extractor
 from hub.openai_client import traced_client
-from hub.views import subclass, view
+from hub.views import view
 from hub.watch import HasRecorder, Watch, async_sync, before_it_leaves, let_go, surroundings, sync
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ def _with_methods(target: Any, methods: Sequence[str], watch: Callable[[Function
             raise NotTraceable(_name(target), f"methods= names {name!r}, which is not there; check the name")
     wrapped = {name: _wrap(method, watch) for name, method in found.items()}
     if cls is not target:
-        return view(target, subclass(cls, wrapped))
+        return view(target, wrapped)
     for name, method in wrapped.items():
         setattr(cls, name, method)
     return cls

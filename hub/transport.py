@@ -268,13 +268,7 @@ def recording_class(cls: type) -> type:
         return RecordingTransport(pick(self, url), hub=getattr(self, "_hub_hub", None))
 
     members = {"__slots__": ("_hub_hub", "_hub_original"), "_transport_for_url": transport_for_url}
-    if hasattr(cls, "__del__"):
-        members["__del__"] = _leave_open
     return subclass(cls, members)
-
-
-def _leave_open(self: Any) -> None:
-    """The pool is another client's, whose own finaliser closes it."""
 
 
 def recording_view(client: Any, hub: HasRecorder | None) -> Any:

@@ -15,8 +15,8 @@ def usage_of(usage: Any) -> Usage | None:
 
     OpenAI's two dialects, DeepSeek's cache hits and our own names are inclusive as they come. Anthropic's
     `cache_creation_input_tokens` and `cache_read_input_tokens` stand beside `input_tokens` and are added
-    (https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching, read 2026-11-20); gateways that give them beside
-    OpenAI's `prompt_tokens` have them in it. xAI's `completion_tokens` lack the reasoning that its total has
+    (https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching, read 2026-11-20); gateways that give them
+    beside OpenAI's `prompt_tokens` have them in it. xAI's `completion_tokens` lack the reasoning that its total has
     (https://docs.x.ai/docs/key-information/consumption-and-rate-limits, read 2026-11-20).
 
     Returns: None when nothing is known; a count that is not given is None, never 0.
