@@ -28,6 +28,8 @@ from hub.config import Settings, load
 from hub.runtime import Hub
 from storage import sqlite as sqlite  # loaded before the first fork
 
+STARTING = 0.06
+"""Seconds."""
 LONGEST_LIFE = 60
 """Seconds. A life that nobody kills, because its killer is gone, ends by itself."""
 THREADS = 3
@@ -124,7 +126,7 @@ class Program:
         held: set[asyncio.Future[None]] = set()
         while True:
             await asyncio.gather(*(self._one(number) for number in range(8)))
-            if len(held) < MOST_OPEN and self._chance.random() < OPEN_SHARE:
+            if not held or (len(held) < MOST_OPEN and self._chance.random() < OPEN_SHARE):
                 held.add(asyncio.ensure_future(self._hang("are you there?")))
             await asyncio.sleep(self._pause)
 
@@ -142,11 +144,10 @@ class Program:
             self._ended(await self._aask("question " * number, marked), events=4 + marked)
 
 
-def live(folder: Path, durability: str, seed: str, pipe: int) -> None:
+def live(folder: Path, durability: str, seed: int, number: int, pipe: int) -> None:
     """Call and call, until the end comes from outside."""
     signal.alarm(LONGEST_LIFE)
-    chance = random.Random(seed)
-    kind = chance.randrange(3)
+    chance, kind = random.Random(f"{seed}.{number}"), number % 3
     hub = Hub(settings_in(folder, durability))
     program = Program(hub, lambda line: void(os.write(pipe, line)), chance)
     if kind == 0:
@@ -167,6 +168,8 @@ class Life:
     pid: int
     pipe: int
     dies_at: float
+    after_first_word: float | None
+    """Seconds it is still to have then; None when `dies_at` holds."""
     said: list[bytes] = field(default_factory=list)
 
 
@@ -191,20 +194,21 @@ class Killer:
 
     def _begin(self, number: int) -> Life:
         # A quarter dies while it starts, the store's making and the recovery of those before included.
-        longest = 0.06 if self._chance.random() < 0.25 else self._seconds
-        dies_at = time.monotonic() + self._chance.uniform(0, longest)
+        early = self._chance.random() < 0.25
+        rest = self._chance.uniform(0, STARTING if early else self._seconds)
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(reading)
             try:
-                live(self._folder, self._durability, f"{self._seed}.{number}", writing)
+                live(self._folder, self._durability, self._seed, number, writing)
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(1)
         os.close(writing)
-        return Life(pid, reading, dies_at)
+        dies_at = time.monotonic() + (rest if early else LONGEST_LIFE)
+        return Life(pid, reading, dies_at, None if early else rest)
 
     def _wait(self, lives: list[Life]) -> list[Life]:
         """Listen until something is said or due. Returns: The lives that are over."""
@@ -221,6 +225,8 @@ class Killer:
             if life.pipe in readable:
                 more = os.read(life.pipe, 1 << 16)
                 life.said.append(more)
+                if life.after_first_word is not None:
+                    life.dies_at, life.after_first_word = time.monotonic() + life.after_first_word, None
                 if not more:
                     os.close(life.pipe)
                     _, status = os.waitpid(life.pid, 0)
