@@ -25,6 +25,6 @@ def test_a_held_sink_beside_the_store_loses_what_it_is_too_far_behind_and_nobody
 
 
 def test_beside_a_held_store_another_sink_keeps_its_rate() -> None:
-    free = Case(4_000, content=1_000, store="null")
-    held = Case(4_000, content=1_000, store="null", held="store")
+    free = Case(2_000, content=1_000, store="null")
+    held = Case(2_000, content=1_000, store="null", held="store")
     assert any(run(held).rate >= RATE_BOUND * run(free).rate for _ in range(3))

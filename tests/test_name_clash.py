@@ -93,16 +93,13 @@ def test_a_folder_of_that_name_that_is_no_package_is_in_nobodys_way(folder: Path
 
 def test_a_program_that_sets_the_hub_up_gets_the_error_there(folder: Path) -> None:
     theirs = a_package(folder)
-    done = run(folder, "-c", "import hub\ntry: hub.init()\nexcept hub.NameClash as clash: print(clash.found)")
-    assert done.stdout.strip() == str(theirs), done.stderr
-    for what in ("hub.Hub()", "hub.open()", "hub.subscribe('*', print)"):
-        done = run(folder, "-c", f"import hub\ntry: {what}\nexcept hub.HubError as clash: print(clash)")
-        assert str(theirs) in done.stdout, done.stderr
+    ways = ("hub.init()", "hub.Hub()", "hub.open()", "hub.subscribe('*', print)")
+    tries = "\n".join(f"try: {way}\nexcept hub.NameClash as clash: print(clash.found)" for way in ways)
+    done = run(folder, "-c", f"import hub\n{tries}")
+    assert done.stdout.splitlines() == [str(theirs)] * len(ways), done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", [["calls"], ["sql", "select 1"], ["doctor"], ["migrate"], ["demo"], ["show", "@last"]]
-)
+@pytest.mark.parametrize("command", [["calls"], ["sql", "select 1"], ["demo"]])
 def test_commands_say_whose_package_is_in_the_way_without_a_traceback(folder: Path, command: list[str]) -> None:
     theirs = a_package(folder)
     done = run(folder, "-c", "from hub.cli.main import main; main()", *command)

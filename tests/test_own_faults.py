@@ -464,6 +464,9 @@ async def stream(client: Any, **more: Any) -> Any:
     return type(chunks), [chunk.choices[0].delta.content async for chunk in each(chunks) if chunk.choices]
 
 
+UNTRACED: dict[str, Any] = {}
+
+
 def failed(error: Any) -> tuple[Any, ...]:
     """An SDK's exception, without the hub's own frames."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -485,12 +488,13 @@ def test_a_fault_of_ours_changes_nothing_for_the_users_of_an_sdk(rig: Rig, kind:
                 answers.append(failed(error))
         return answers
 
-    bare = play(kind, server.base_url, scenario, None, max_retries=0)
+    if kind not in UNTRACED:
+        UNTRACED[kind] = play(kind, server.base_url, scenario, None, max_retries=0)
     started = time.perf_counter()
     ours = play(kind, server.base_url, scenario, rig.hub, max_retries=0)
     assert time.perf_counter() - started < 2.0
     assert len(ours) == 4
-    assert ours == bare
+    assert ours == UNTRACED[kind]
 
 
 # What is recorded all the same.
