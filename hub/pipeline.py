@@ -14,7 +14,8 @@ from hub.spool import STORE, Spool
 from hub.spool.cursor import Batch
 from hub.spool.durability import Gate
 
-MAX_EVENTS, MAX_BYTES = 1000, 4 << 20
+MAX_EVENTS, MAX_BYTES = 500, 4 << 20
+"""Of one batch. Twice as many go no faster, and hold the lock of the database's writers for 90 ms instead of 40."""
 POLL = 0.04
 LINGER = 0.025
 LINGER_BELOW = 200

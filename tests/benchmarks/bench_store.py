@@ -40,7 +40,7 @@ from tests.benchmarks.workload import Conversations, interleaved, measured_alone
 TARGETS = {"burst": 2500, "with otlp": 1800, "filled spool": 4000, "offered": 2000}
 OFFERED = 2000
 _TABLES = ("hub_contents", "hub_parts", "hub_events", "hub_calls")
-_BATCH_EVENTS = 1000
+_BATCH_EVENTS = 500
 
 
 class HeldStore:
