@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -181,7 +181,7 @@ def _read_response(data: Data) -> Row:
     duration, ttft = _number(get("duration_ms")), _number(get("ttft_ms"))
     return {
         "response_model": _text(get("model")),
-        "response_id": _text(get("response_id")),
+        "response_id": _text(get("response_id")) or None,  # some servers send an empty one
         "status_code": _integer(get("status_code")),
         "error_type": _text(get("error_type")),
         "finish_reason": _text(reasons[0]) if isinstance(reasons, list) and reasons else None,
@@ -301,20 +301,22 @@ def _usage(row: Row) -> dict[str, int | None]:
 _COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
-def is_repeated(call: Mapping[str, Any], others: list[Mapping[str, Any]]) -> bool:
-    """Whether another layer of the same program recorded *call* too, and earlier: the earliest record counts.
+def repeated(calls: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Of *calls* with one response id those that another layer of the same program recorded too, and earlier: the
+    earliest record counts.
 
     Two records are of one call when the producer and the response's id agree, their times overlap, and they come from
     different sources.
     """
-    mine = (call["started_ns"] or 0, call["call_id"])
-    return any(
-        other["producer"] == call["producer"]
-        and other["source"] != call["source"]
-        and (other["started_ns"] or 0, other["call_id"]) < mine
-        and (other["ended_ns"] or 0) >= mine[0]
-        for other in others
-    )
+    ends: dict[str, dict[str | None, int]] = {}
+    found = set()
+    for call in sorted(calls, key=lambda one: (one["started_ns"] or 0, one["call_id"])):
+        start, source = call["started_ns"] or 0, call["source"]
+        seen = ends.setdefault(call["producer"], {})
+        if any(end >= start for other, end in seen.items() if other != source):
+            found.add(call["call_id"])
+        seen[source] = max(seen.get(source, 0), call["ended_ns"] or 0)
+    return found
 
 
 def bucket(milliseconds: float | None) -> float | None:

@@ -6,7 +6,7 @@ It works on whatever tables its connection finds under the projections' names: t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hub.events import EventRecord
@@ -20,15 +20,15 @@ from storage.projections import (
     CALL_TYPES,
     Row,
     fold,
-    is_repeated,
     needs_price,
     new_call,
     price,
     price_attempt,
     priced_models,
     read_attempt,
+    repeated,
 )
-from storage.statements import Insert, Lookup
+from storage.statements import Insert, Lookup, RangeLookup
 
 PART_COLUMNS = ("content_id", "part", "role", "type", "name", "tool_call_id", "path", "bytes")
 _REMEMBERED_RESULTS = 20_000
@@ -49,10 +49,12 @@ _INSERT_TOOL_RESULTS = Insert(
     " DO UPDATE SET call_id = excluded.call_id WHERE excluded.call_id < call_id",
 )
 _LOAD_CALLS = Lookup(f"SELECT {','.join(CALL_COLUMNS)} FROM hub_calls WHERE call_id IN ({{}})")
-_SAME_RESPONSE = Lookup(
-    "SELECT response_id, call_id, producer, source, started_ns, ended_ns, counted FROM hub_calls"
-    " WHERE response_id IN ({})"
+_SAME_RESPONSE = RangeLookup(
+    "WITH wanted(response, since) AS (VALUES {}) SELECT response_id, call_id, producer, source, started_ns, ended_ns,"
+    " counted FROM wanted CROSS JOIN hub_calls ON response_id = wanted.response AND ended_ns >= wanted.since",
+    2,
 )
+"""Calls that may overlap one begun at *since*. Some servers give all their answers one id: never look at all of them."""
 _SAME_RESPONSE_KEYS = ("response_id", "call_id", "producer", "source", "started_ns", "ended_ns", "counted")
 
 
@@ -81,11 +83,14 @@ class Projector:
         self._tool_calls: list[Any] = []
         self._results: dict[ResultKey, str] = {}
         self._first_results = first_results
+        self._responses: dict[str, int] = {}
+        """Response ids of the rows here, before and after folding, with the earliest start among them."""
 
     def load(self, call_ids: Iterable[str]) -> None:
         """Fetch the rows of calls that the log has heard of before."""
         for values in _LOAD_CALLS.run(self._connection, set(call_ids) - self._rows.keys(), self._rest):
-            self._rows[values[0]] = dict(zip(CALL_COLUMNS, values, strict=True))
+            row = self._rows[values[0]] = dict(zip(CALL_COLUMNS, values, strict=True))
+            self._note_response(row)
 
     def row(self, call_id: str) -> Row | None:
         """A call's row as far as it was loaded or folded."""
@@ -145,32 +150,49 @@ class Projector:
         _INSERT_TOOL_CALLS.run(connection, self._tool_calls, rest)
         _INSERT_TOOL_RESULTS.run(connection, [v for k, call in self._results.items() for v in (*k, call)], rest)
 
+    def _note_response(self, row: Row) -> None:
+        response, start = row["response_id"], row["started_ns"] or 0
+        if response is not None:
+            self._responses[response] = min(self._responses.get(response, start), start)
+
     def _settle_repeated(self) -> None:
         """Decide which of several records of one call counts, among those in the store and those folded."""
-        touched = {row["response_id"] for row in self._rows.values() if row["response_id"] is not None}
-        if not touched:
-            return
-        groups: dict[str, dict[str, Mapping[str, Any]]] = {}
+        for row in self._rows.values():
+            self._note_response(row)
+        groups: dict[str, dict[str, Mapping[str, Any]]] = {response: {} for response in self._responses}
         for row in self._rows.values():
             if row["response_id"] is not None:
-                groups.setdefault(row["response_id"], {})[row["call_id"]] = row
-        for values in _SAME_RESPONSE.run(self._connection, touched, self._rest):
-            groups[values[0]].setdefault(values[1], dict(zip(_SAME_RESPONSE_KEYS, values, strict=True)))
+                groups[row["response_id"]][row["call_id"]] = row
+        for stored in self._same_response(list(self._responses.items())):
+            groups[stored["response_id"]][stored["call_id"]] = stored
         for group in groups.values():
-            if len(group) > 1:
-                self._settle_group(list(group.values()))
+            self._settle_group(group.values())
 
-    def _settle_group(self, group: list[Mapping[str, Any]]) -> None:
+    def _same_response(self, wanted: Sequence[tuple[str, int]]) -> Iterator[Mapping[str, Any]]:
+        """Calls in the store, but for those that are here."""
+        for values in _SAME_RESPONSE.run(self._connection, wanted, self._rest):
+            stored = dict(zip(_SAME_RESPONSE_KEYS, values, strict=True))
+            if stored["call_id"] not in self._rows:
+                yield stored
+
+    def _settle_group(self, group: Collection[Mapping[str, Any]]) -> None:
+        again = repeated(group)
         for call in group:
-            counted = 0 if is_repeated(call, group) else 1
+            counted = 0 if call["call_id"] in again else 1
             if counted == call["counted"]:
                 continue
             if (row := self._rows.get(call["call_id"])) is not None:
                 row["counted"] = counted
-            else:
+            elif counted == 0 or not self._is_repeated_by_older(call, group):
                 self._connection.execute(
                     "UPDATE hub_calls SET counted = ? WHERE call_id = ?", (counted, call["call_id"])
                 )
+
+    def _is_repeated_by_older(self, call: Mapping[str, Any], group: Collection[Mapping[str, Any]]) -> bool:
+        """Whether what makes *call* a repetition ended before anything that is touched here began."""
+        since = call["started_ns"] or 0
+        known = {one["call_id"]: one for one in (*group, *self._same_response([(call["response_id"], since)]))}
+        return call["call_id"] in repeated(known.values())
 
     def committed(self) -> None:
         """The transaction stands: remember what need not be written again."""

@@ -26,7 +26,7 @@ from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.reading import COLUMNS, Stored, with_content
 
 TABLES = ("hub_calls", "hub_parts", "hub_attempts", "hub_tool_calls", "hub_tool_results")
-_NEEDED_INDEX = "ix_hub_calls_response_id"
+_NEEDED_INDEX = "ix_hub_calls_response_id_ended_ns"
 _PAGE = 500
 _REMEMBERED_SHAPES = 50_000
 

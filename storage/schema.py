@@ -178,6 +178,7 @@ calls = Table(
     Index(
         None,
         "response_id",
+        "ended_ns",
         sqlite_where=text("response_id IS NOT NULL"),
         postgresql_where=text("response_id IS NOT NULL"),
     ),

@@ -165,7 +165,7 @@ CREATE TABLE hub_calls (
 );
 CREATE INDEX ix_hub_calls_open ON hub_calls (producer) WHERE status = 'running';
 CREATE INDEX ix_hub_calls_request_model_started_at ON hub_calls (request_model, started_at);
-CREATE INDEX ix_hub_calls_response_id ON hub_calls (response_id) WHERE response_id IS NOT NULL;
+CREATE INDEX ix_hub_calls_response_id_ended_ns ON hub_calls (response_id, ended_ns) WHERE response_id IS NOT NULL;
 CREATE INDEX ix_hub_calls_session_id ON hub_calls (session_id) WHERE session_id IS NOT NULL;
 CREATE INDEX ix_hub_calls_started_at ON hub_calls (started_at);
 CREATE TABLE hub_prices (

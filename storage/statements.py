@@ -55,19 +55,16 @@ class Lookup:
 
 
 class RangeLookup:
-    """The events of given streams within given versions: (stream_id, version, event_id)."""
+    """SELECT of rows by a few columns. *sql* has {} where the rows of placeholders go, *width* of them in each."""
 
-    _SQL = (
-        f"WITH wanted(stream, low, high) AS (VALUES {','.join(['(?,?,?)'] * _LOOKUP)})"
-        " SELECT e.stream_id, e.version, e.event_id FROM wanted CROSS JOIN hub_events e"
-        " ON e.stream_id = wanted.stream AND e.version BETWEEN wanted.low AND wanted.high"
-    )
+    def __init__(self, sql: str, width: int) -> None:
+        row = f"({','.join('?' * width)})"
+        self._sql, self._width = sql.format(",".join([row] * _LOOKUP)), width
 
-    def run(
-        self, connection: sqlite3.Connection, wanted: Sequence[tuple[str, int, int]], rest: Rest
-    ) -> Iterator[tuple[str, int, str]]:
+    def run(self, connection: sqlite3.Connection, wanted: Sequence[Sequence[Any]], rest: Rest) -> Iterator[Any]:
+        """The rows that any of *wanted* asks for."""
         for start in range(0, len(wanted), _LOOKUP):
-            chunk = wanted[start : start + _LOOKUP]
-            flat = [value for one in chunk for value in one]
-            yield from connection.execute(self._SQL, (*flat, *_NONE, *_NONE, *_NONE)[: _LOOKUP * 3]).fetchall()
+            flat = [value for one in wanted[start : start + _LOOKUP] for value in one]
+            flat += [None] * (_LOOKUP * self._width - len(flat))
+            yield from connection.execute(self._sql, flat).fetchall()
             rest()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import sqlite3
 import threading
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 
 from hub.events import EventRecord
 from hub.store import Erasure
-from storage import rebuilding
+from storage import projector, rebuilding
+from storage.projections import repeated
 from storage.sqlite import SQLiteStore
 from tests.factories import START, Factory
 from tests.store_rows import projections, rows
@@ -93,6 +96,53 @@ def test_who_counts_does_not_depend_on_the_order_of_arrival(tmp_path: Path) -> N
         store.close()
     assert found[0] == found[1] == found[2] == found[3]
     assert {row["counted"] for row in found[0]} == {0, 1}
+
+
+def test_who_counts_does_not_depend_on_batches_when_all_answers_have_one_id(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    factory, records = Factory(), []
+    for _ in range(60):
+        factory.now = START + chance.randrange(400) * 10**7
+        told = {"response_id": "chatcmpl-1", "duration_ms": 1.0}
+        source = chance.choice(("traced", "transport", "emitted"))
+        records += factory.call(took_ms=chance.choice((10, 100, 900)), request={"source": source}, response=told)
+    stores = []
+    for number in range(4):
+        store = SQLiteStore(tmp_path / f"{number}.db")
+        stores.append(store)
+        if number > 1:
+            chance.shuffle(records)
+        size = (len(records), 4, 7, 30)[number]
+        for start in range(0, len(records), size):
+            store.append(records[start : start + size])
+    found = [rows(store.path, "SELECT call_id, counted FROM llm_calls ORDER BY 1") for store in stores]
+    assert found[0] == found[1] == found[2] == found[3]
+    assert {row["counted"] for row in found[0]} == {0, 1}
+    for store in stores:
+        live = projections(store.path)
+        store.rebuild()
+        assert projections(store.path) == live
+        store.close()
+
+
+def test_calls_whose_answers_all_have_one_id_are_not_compared_with_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+
+    def counted(calls: Collection[Mapping[str, Any]]) -> set[str]:
+        compared.append(len(calls))
+        return repeated(calls)
+
+    monkeypatch.setattr(projector, "repeated", counted)
+    factory, store = Factory(), SQLiteStore(tmp_path / "calls.db")
+    for _ in range(12):
+        store.append(factory.calls(10, response={"response_id": "chatcmpl-1"}))
+    assert max(compared) <= 11
+    compared.clear()
+    store.append(factory.calls(10, response={"response_id": ""}))
+    assert compared == [], "an empty id names nothing"
+    store.close()
 
 
 @pytest.mark.parametrize("what", [{"session_id": "s1"}, {"user_id": "u1"}])

@@ -205,9 +205,9 @@ def _calls() -> None:
     )
     op.create_index("ix_hub_calls_request_model_started_at", "hub_calls", ["request_model", "started_at"])
     op.create_index(
-        "ix_hub_calls_response_id",
+        "ix_hub_calls_response_id_ended_ns",
         "hub_calls",
-        ["response_id"],
+        ["response_id", "ended_ns"],
         sqlite_where=sa.text("response_id IS NOT NULL"),
         postgresql_where=sa.text("response_id IS NOT NULL"),
     )
