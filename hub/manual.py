@@ -75,6 +75,11 @@ class ManualCall:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end(error)
+        if self._recorder is not None and self._recorder.durable:
+            self._recorder.sync()
+
+    def _end(self, error: BaseException | None) -> None:
         if self._call is not None and self._tokens is not None:
             self._call.leave(self._tokens)
             self._call.end(self._response, error=error)
@@ -85,14 +90,16 @@ class ManualCall:
             try:
                 await self._recorder.async_sync()
             except BaseException as error:  # cancelled: the block is never entered, nor left
-                self.__exit__(type(error), error, error.__traceback__)
+                self._end(error)
                 raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, trace)
+        self._end(error)
+        if self._recorder is not None and self._recorder.durable and (error is None or isinstance(error, Exception)):
+            await self._recorder.async_sync()  # not after a cancellation, which nothing is to hold up
 
 
 def answer_messages(answer: Any) -> Sequence[Any]:

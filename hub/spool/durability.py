@@ -120,15 +120,16 @@ class Syncer:
         return False
 
     def _running(self) -> bool:
-        if self._thread is None and not self._stopped:
-            with self._start:
+        if self._thread is None and not self._stopped and self._start.acquire(False):  # else somebody is at it
+            try:
                 if self._thread is None:
                     thread = threading.Thread(target=self._run, name="hub-sync", daemon=True)
-                    try:
-                        thread.start()
-                    except RuntimeError:  # the interpreter is ending
-                        return False
+                    thread.start()
                     self._thread = thread
+            except RuntimeError:  # the interpreter is ending
+                return False
+            finally:
+                self._start.release()
         return not self._stopped
 
     def _run(self) -> None:
