@@ -303,8 +303,12 @@ def _dress(event: Event, record: EventRecord) -> Event:
 
 
 def payload(event: Event) -> Data:
-    """The fields of *event* as JSON data: what `emit` writes."""
-    return event.model_dump(mode="json")
+    """The fields of *event* as JSON data: what `emit` writes. Those of an event that pydantic can make no JSON of are
+    given as they are, for the sanitiser."""
+    try:
+        return event.model_dump(mode="json")
+    except Exception:
+        return {**vars(event), **(event.model_extra or {})}
 
 
 def fields_of(cls: type[Event]) -> dict[str, str]:

@@ -5,6 +5,7 @@ Nothing here raises into the program that is observed.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -105,10 +106,8 @@ class Recorder:
         self._sample_below = int(sample_rate * (1 << 64))
         self._sampling = sample_rate < 1.0
         self._announced: set[str] = set()
-        self._producer_stream = Stream("")
-        self._producer_day = -1
-        self._producer_log: Log | None = None
-        self._producer_lock = threading.Lock()
+        self._producer: tuple[Log | None, int, Stream] = (None, -1, Stream(""))
+        self._producer_lock = threading.RLock()
 
     # What tracers call.
 
@@ -181,7 +180,7 @@ class Recorder:
         call.envelope = envelope
         return call
 
-    def emit(self, event: Event | str, fields: Mapping[str, Any], *, level: str = "info") -> None:
+    def emit(self, event: Event | str, fields: Mapping[str, Any]) -> None:
         """Write a contributed event: into the stream of the open call around the caller, else the producer's own."""
         call = current_call.get()
         if isinstance(event, Event):
@@ -194,10 +193,10 @@ class Recorder:
         item: FrameEvent = {"id": self.new_id(), "type": event_type, "data": self._clean_data(data)}
         if version != 1:
             item["schema_version"] = version
-        if level != "info":
-            item["level"] = level
+        if event_type.endswith(":debug") and event_type.count(":") == 2:
+            item["level"] = "debug"
         now = self.clock.wall()
-        if call is not None and call.open and call.recording:
+        if call is not None and call.recorder is self and call.open and call.recording:
             root = call.root
             self._append(root.log, root.stream, now, {**root.envelope, **self._labels()}, [item], Priority.EVENT)
         else:
@@ -212,15 +211,20 @@ class Recorder:
 
     def producer_stream(self, now: int) -> Stream:
         """Where this process writes what belongs to no call of its own; a new one each UTC day."""
-        with self._producer_lock:
-            if self._producer_log is not self.log or self._producer_day != now // DAY_NS:
-                self._producer_log, self._producer_day = self.log, now // DAY_NS
-                self._producer_stream = Stream(self.new_id())
-            return self._producer_stream
+        log, day = self.log, now // DAY_NS
+        of_log, of_day, stream = self._producer
+        if of_log is log and of_day == day:
+            return stream
+        with self._producer_lock:  # a signal handler may enter in the middle, and then there are two: no harm
+            of_log, of_day, stream = self._producer
+            if of_log is not log or of_day != day:
+                stream = Stream(self.new_id())
+                self._producer = log, day, stream
+            return stream
 
     def after_fork_in_child(self, revive: Callable[[], None]) -> None:
-        """Take no lock that a thread of the parent's may have held, and have *revive* called by the first who records."""
-        self._producer_lock = threading.Lock()
+        """Take no lock that a thread of the parent's may have held; the first who records has *revive* called."""
+        self._producer_lock = threading.RLock()
         self.revive = revive
 
     def defer(self, note: Callable[[], None]) -> None:
@@ -555,3 +559,11 @@ def emit_to(recorder: Recorder | None, event: Event | str, fields: Mapping[str, 
         recorder.emit(event, fields)
     except Exception as error:
         recorder.trouble("emit", error)
+    if recorder.durable and not _on_a_loop():
+        recorder.sync()
+
+
+def _on_a_loop() -> bool:
+    """Whether an asyncio loop runs here, which a wait would hold up."""
+    events = sys.modules.get("asyncio.events")  # 50 ms to import; nobody runs a loop without it
+    return events is not None and events._get_running_loop() is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import threading
 from typing import Any
 
 import orjson
@@ -201,6 +203,56 @@ def test_the_producers_stream_is_a_new_one_each_day(log: ListLog, recorder: Reco
     day = 86_400 * 10**9
     assert recorder.producer_stream(0) is recorder.producer_stream(day - 1)
     assert recorder.producer_stream(day).id != recorder.producer_stream(0).id
+
+
+def test_an_emit_from_a_signal_handler_in_the_middle_of_another_is_kept(log: ListLog, recorder: Recorder) -> None:
+    ids, handled = recorder.new_id, iter(["once"])
+
+    def interrupted() -> str:
+        if len(log.records) == 0 and inspect.stack()[1].function == "producer_stream" and next(handled, None):
+            recorder.emit("acme:signal", {})
+        return ids()
+
+    recorder.new_id = interrupted
+    emitting = threading.Thread(target=recorder.emit, args=("acme:tick", {}), daemon=True)
+    emitting.start()
+    emitting.join(5)
+    assert not emitting.is_alive()
+    assert log.types() == ["acme:signal", "acme:tick"]
+
+
+def test_an_event_goes_to_the_hub_it_was_given_to_though_a_call_of_another_is_open(
+    log: ListLog, recorder: Recorder
+) -> None:
+    other = ListLog()
+    with begin(recorder_on(other)).active():
+        recorder.emit("acme:tick", {})
+    assert log.types() == ["acme:tick"]
+    assert "acme:tick" not in other.types()
+
+
+class Blob(Event, type="recorder:blob"):
+    data: bytes
+
+
+class Loose(Event, type="recorder:loose"):
+    """Takes whatever it is given."""
+
+
+def test_an_event_that_pydantic_makes_no_json_of_is_kept_and_its_loss_marked(log: ListLog, recorder: Recorder) -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    recorder.emit(Blob(data=b"\xff\xfe"), {})
+    recorder.emit(Loose(lock=threading.Lock(), cycle=cycle, n=1), {})  # type: ignore[call-arg]  # extra ones are kept
+    blob, loose = (record["data"] for record in log.records if record["type"].startswith("recorder:"))
+    assert blob == {"data": {"bytes": 2}, "sanitised": {"bytes": 1}}
+    assert loose == {"lock": "<_thread.lock>", "cycle": [None], "n": 1, "sanitised": {"unserialisable": 1, "cycle": 1}}
+
+
+def test_the_level_of_a_contributed_event_is_told_by_its_type(log: ListLog, recorder: Recorder) -> None:
+    for event_type in ("acme:tick", "acme:tick:debug", "acme:tick:raw", "acme:debug"):
+        recorder.emit(event_type, {})
+    assert [record["level"] for record in log.records] == ["info", "debug", "info", "info"]
 
 
 def test_a_typed_subscriber_sees_the_event_with_its_version(log: ListLog, recorder: Recorder) -> None:
