@@ -53,11 +53,15 @@ class session:  # reads as the statement it is used as
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        token = self._tokens.pop()
-        try:
-            _labels.reset(token)
-        except ValueError:  # left in another context than it was entered in
-            _labels.set(_NONE)
+        for token in reversed(self._tokens):  # the last that was entered here; tasks may share one session
+            try:
+                _labels.reset(token)
+            except ValueError:
+                continue
+            self._tokens.remove(token)
+            return
+        self._tokens.pop()  # left in another context than it was entered in
+        _labels.set(_NONE)
 
     async def __aenter__(self) -> session:
         return self.__enter__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -102,3 +102,19 @@ def test_a_session_left_in_another_context_harms_nobody() -> None:
     contextvars.copy_context().run(next, stream)
     stream.close()  # type: ignore[attr-defined]
     assert labels() == {}
+
+
+def test_tasks_may_share_one_session_object() -> None:
+    chat = session("chat-1")
+
+    async def visit(pause: float) -> list[Mapping[str, object]]:
+        with session(user_id="u1"):
+            async with chat:
+                await asyncio.sleep(pause)
+                inside = labels()
+            return [inside, labels()]
+
+    async def main() -> object:
+        return await asyncio.gather(visit(0.005), visit(0.01), visit(0))
+
+    assert asyncio.run(main()) == [[{"session_id": "chat-1", "user_id": "u1"}, {"user_id": "u1"}]] * 3
