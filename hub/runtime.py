@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack, overload
 
 from hub import __version__
 from hub.bus import EventBus
@@ -30,11 +30,13 @@ from hub.spool import Spool
 from hub.store import EventStore
 from hub.store_sink import StoreSink
 from hub.telemetry import Tracing
-from hub.traced import traced
+from hub.traced import TraceOptions, traced
 from storage import open_store
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 
+LONGEST_RECOVERY_WAIT = 60.0
 EXIT_SECONDS = 2.0
 INTERPRETERS_SHARE = 0.4
 """Of them: the time from the last exit handler to the end of the process, on a busy machine."""
@@ -76,6 +78,7 @@ class Hub:
         self._reviving = False
         self._pid = os.getpid()
         self._closed = False
+        self._ended = threading.Event()
         self.spool: Spool
         self.pipeline: Pipeline
         self.recorder: Recorder | None = None
@@ -139,12 +142,16 @@ class Hub:
         return store
 
     def _recover(self) -> None:
-        """Bring in what ended processes left, beside the store's own thread: it may take long."""
+        """Bring in what ended processes left, beside the store's own thread: it may take long. What has to wait, as the
+        store is in trouble, is tried again."""
         if self.recorder is None:
             return
-        store = open_store(self.settings.db_url)
+        store, ended, failures = open_store(self.settings.db_url), self._ended, 0
         try:
-            recover(self.settings.spool_root, store, stop=lambda: self._closed)
+            while recover(self.settings.spool_root, store, stop=ended.is_set).waiting:
+                failures += 1
+                if ended.wait(backoff(failures, longest=LONGEST_RECOVERY_WAIT)):
+                    break
         except Exception as error:
             self.recorder.trouble("recovery", error)
         finally:
@@ -157,6 +164,10 @@ class Hub:
 
     # What programs call.
 
+    @overload
+    def traced(self, target: T, **options: Unpack[TraceOptions]) -> T: ...
+    @overload
+    def traced(self, target: None = None, **options: Unpack[TraceOptions]) -> Callable[[T], T]: ...
     def traced(self, target: Any = None, **options: Any) -> Any:
         """As `hub.traced`, recorded by this hub."""
         return traced(target, hub=self, **options)
@@ -191,6 +202,7 @@ class Hub:
             if self._closed or self.recorder is None:
                 return
             self._closed = True
+        self._ended.set()
         _live.discard(self)
         if self._pid == os.getpid():
             self.pipeline.stop(timeout)

@@ -11,7 +11,7 @@ import inspect
 import sys
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypedDict, TypeVar, overload
 
 from hub.errors import NotTraceable
 from hub.extractors import Extractor
@@ -21,6 +21,15 @@ from hub.watch import HasRecorder, Watch, async_sync, before_it_leaves, let_go, 
 
 T = TypeVar("T")
 Function = Callable[..., Any]
+
+
+class TraceOptions(TypedDict, total=False):
+    """Arguments of `traced` that a hub's own form of it takes."""
+
+    provider: str | None
+    model: str | None
+    extract: Extractor | None
+    methods: Sequence[str] | None
 
 
 @overload

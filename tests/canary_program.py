@@ -59,7 +59,7 @@ class Settings:
 def plant_in_functions(hub: Hub, canaries: Canaries) -> None:
     text, core = canaries.text, canaries.core
 
-    @hub.traced(provider=canaries.key("provider="), model=canaries.key("model= of traced"))  # type: ignore[untyped-decorator]
+    @hub.traced(provider=canaries.key("provider="), model=canaries.key("model= of traced"))
     def ask(messages: Any, *, tools: Any = None, default: str = canaries.key("default"), **options: Any) -> str:
         return "Fine."
 

@@ -126,7 +126,7 @@ class Traffic:
         client = openai.OpenAI(base_url=self.server.base_url, api_key=KEY, http_client=recording)
         answers: list[Any] = []
 
-        @self.hub.traced(provider="openai", model=MODEL)  # type: ignore[untyped-decorator]  # Hub.traced takes all
+        @self.hub.traced(provider="openai", model=MODEL)
         def in_a_thread(messages: list[Any]) -> Any:
             def work() -> None:
                 answers.append(client.chat.completions.create(model=MODEL, messages=messages))
@@ -156,7 +156,7 @@ class Traffic:
             with suppress(asyncio.CancelledError):
                 await slow
 
-        @self.hub.traced(provider="acme", model="acme-1")  # type: ignore[untyped-decorator]
+        @self.hub.traced(provider="acme", model="acme-1")
         async def chunks(messages: list[Any]) -> AsyncIterator[str]:
             for word in ("so", "it", "goes"):
                 yield word
@@ -165,7 +165,7 @@ class Traffic:
             pass
 
     def _generator(self) -> Any:
-        @self.hub.traced(provider="acme", model="acme-1")  # type: ignore[untyped-decorator]
+        @self.hub.traced(provider="acme", model="acme-1")
         def words(messages: list[Any]) -> Iterator[str]:
             yield from ("one", "two", "three")
 
@@ -174,7 +174,7 @@ class Traffic:
     def _functions(self) -> None:
         traced = self.hub.traced
 
-        @traced(provider="openai", model="gpt-4o")  # type: ignore[untyped-decorator]
+        @traced(provider="openai", model="gpt-4o")
         def answer(messages: list[Any], temperature: float = 0.5) -> dict[str, Any]:
             self.hub.emit("kit:cache_miss", key="k-1", nested={"tried": [1, 2]})
             self.hub.emit(RateLimited(retry_after_ms=1.5, bucket="tokens"))
@@ -183,13 +183,13 @@ class Traffic:
             choice = {"message": message, "finish_reason": "stop"}
             return {"id": "resp-1", "model": "gpt-4o-2024-08-06", "choices": [choice], "usage": usage}
 
-        @traced(provider="router", model="any")  # type: ignore[untyped-decorator]
+        @traced(provider="router", model="any")
         def router(messages: list[Any]) -> Any:
             with suppress(ValueError):
                 broken(messages)
             return answer(messages)
 
-        @traced(provider="acme", model="acme-1")  # type: ignore[untyped-decorator]
+        @traced(provider="acme", model="acme-1")
         def broken(messages: list[Any]) -> str:
             raise ValueError("the model is on fire")
 

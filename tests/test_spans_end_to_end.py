@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -182,7 +182,7 @@ def test_a_call_is_a_child_of_the_ambient_span_and_the_parent_of_what_happens_in
             with scene.tracer.start_as_current_span("POST"):
                 return super().handle_request(request)
 
-    @scene.hub.traced(provider="acme", model="a-1")  # type: ignore[untyped-decorator]
+    @scene.hub.traced(provider="acme", model="a-1")
     def function(messages: Any) -> str:
         with scene.tracer.start_as_current_span("inner"):
             return "Fine."
@@ -227,7 +227,7 @@ def test_failures_have_a_status_and_a_type_and_what_the_caller_gave_up_has_none(
     def broken(prompt: str) -> None:
         raise ValueError("the model is on fire")
 
-    def words(prompt: str) -> Iterator[str]:
+    def words(prompt: str) -> Generator[str, None, None]:
         yield from "abc"
 
     with scene.client(server, max_retries=0) as client:
@@ -291,7 +291,7 @@ def test_the_programs_events_within_a_call_are_events_of_its_span(scene: Scene) 
 
 
 def test_interleaved_calls_have_each_the_parent_of_their_own_context(scene: Scene) -> None:
-    @scene.hub.traced(provider="acme", model="a-1")  # type: ignore[untyped-decorator]
+    @scene.hub.traced(provider="acme", model="a-1")
     async def answer(prompt: str) -> str:
         await asyncio.sleep(0.001)
         scene.tracer.start_span(f"inside {prompt}").end()
@@ -336,7 +336,11 @@ def test_calls_left_out_by_the_samplers_ratio_are_stored_and_have_no_span(
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
     scene = stage("export http")
-    answer = scene.hub.traced(lambda prompt: "Fine.", provider="acme")
+
+    def fine(prompt: str) -> str:
+        return "Fine."
+
+    answer = scene.hub.traced(fine, provider="acme")
     for number in range(60):
         answer(str(number))
     sent = {span.span_id for span in scene.spans()}
