@@ -14,7 +14,7 @@ from hub.delivery import FIRST_WAIT, LONGEST_WAIT, Splitter, backoff
 from hub.errors import StoreUnavailable
 from hub.events import EventRecord
 from hub.log import Stream
-from hub.pipeline import Pipeline
+from hub.pipeline import MAX_EVENTS, Pipeline
 from hub.spool import Durability, Spool
 from hub.spool.bounds import MEBIBYTE
 from tests.spools import KB, Emitter, ListSink, assert_exact, make_spool, new_id, put
@@ -112,7 +112,7 @@ def test_batches_are_bounded_in_events_and_bytes(running: Running) -> None:
         running.emit(2)
     running.store.free.set()
     assert running.pipeline.flush(10.0) == 0
-    assert max(running.store.batches) == 1000
+    assert max(running.store.batches) == MAX_EVENTS
 
 
 def test_the_same_batch_comes_again_after_an_outage_which_is_logged_once_without_its_message(
