@@ -26,9 +26,9 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, (HubError, OSError, MemoryError)) or not isinstance(error, Exception)
 
 
-def backoff(failures: int, jitter: Callable[[], float] = random.random) -> float:
+def backoff(failures: int, jitter: Callable[[], float] = random.random, *, longest: float = LONGEST_WAIT) -> float:
     """Seconds to wait after so many failures in a row."""
-    return float(min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, 10)) * (0.5 + jitter() / 2))
+    return float(min(longest, FIRST_WAIT * 2 ** min(failures - 1, 10)) * (0.5 + jitter() / 2))
 
 
 def place_of(error: BaseException) -> str:

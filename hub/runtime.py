@@ -17,6 +17,7 @@ from hub import __version__
 from hub.bus import EventBus
 from hub.config import Settings, load
 from hub.content import Cleaner
+from hub.delivery import backoff
 from hub.errors import HubError
 from hub.events import Constants, Event
 from hub.extractors.requests import allowed
@@ -220,6 +221,7 @@ class Hub:
         if self.recorder is None:
             return
         self._lock, self._reviving = threading.RLock(), False
+        self._ended = threading.Event()
         self.spool.after_fork_in_child()
         self.bus.after_fork_in_child()
         self.recorder.after_fork_in_child(self._revive)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def live_through(caller: Caller, trouble: Callable[[], Any]) -> None:
         assert caller.hub.flush(0.0) > 0, "the trouble was none"
     caller.burst(50)
     assert during <= 2 * before + SLACK, f"p99 {during * 1e6:.0f} us, {before * 1e6:.0f} us without the trouble"
-    assert caller.worst < 0.25
+    assert caller.worst < 0.5
     wait_until_empty(caller.hub)
 
 
@@ -247,13 +247,18 @@ def left_in_time(database: Path, otel: str = "off", **environ: str) -> int:
 def recovered(database: Path) -> int:
     """What the store has after the next start."""
     with running(database) as caller:
-        deadline = time.monotonic() + 10
-        root = caller.hub.settings.spool_root
         caller.hub.emit("acme:hello")
-        while len([path for path in root.iterdir() if path.is_dir()]) > 1:
-            assert time.monotonic() < deadline, list(root.iterdir())
-            time.sleep(0.02)
+        wait_until_recovered(caller.hub)
     return complete(database)
+
+
+def wait_until_recovered(hub: Hub) -> None:
+    """Until no spool is left but the hub's own."""
+    deadline = time.monotonic() + 15
+    root = hub.settings.spool_root
+    while len([path for path in root.iterdir() if path.is_dir()]) > 1:
+        assert time.monotonic() < deadline, list(root.iterdir())
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +272,20 @@ def test_a_program_ends_in_time_beside_a_database_in_trouble_and_the_next_one_br
     with trouble(database):
         programs = left_in_time(database)
     assert recovered(database) == 100 * programs
+
+
+def test_what_ended_programs_left_comes_in_though_the_database_is_locked_at_the_next_start(database: Path) -> None:
+    with closing(SQLiteStore(database)) as store:
+        store.read_all(limit=1)
+    stack = ExitStack()
+    with troubles.locked(database):
+        leave(database)
+        caller = stack.enter_context(running(database))
+        caller.burst(10)
+        time.sleep(1.5)  # SQLite waits for a second before it says that the database is locked
+    with stack:
+        wait_until_recovered(caller.hub)
+    assert complete(database) == 110
 
 
 @pytest.mark.parametrize(("protocol", "kind"), OTLP_TROUBLES)
