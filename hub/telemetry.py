@@ -86,13 +86,18 @@ class Tracing:
 
     def observe(self, records: Sequence[EventRecord]) -> None:
         """Events of a call, as they are written; a call's span ends with its response. Only needed while `live`."""
-        if self._native is not None:
+        if self._native is None:
+            return
+        try:
             self._native.observe(records)
+        except Exception as error:
+            log.warning("hub: the program's tracer failed with %s; a call's span is incomplete", type(error).__name__)
 
     def _settle(self) -> None:
         """Programs set up OpenTelemetry after they set up the hub, so the first call looks again."""
         self._settled = True
-        if self._setting == "auto" and resolve_mode("auto", self._environ, self._provider) != self.mode:
+        found = resolve_mode(self._setting, self._environ, self._provider)
+        if self.mode != found == "native":  # export needs its sink, which is made at the start
             self._resolve()
         if self.mode != "off" and (double := double_instrumentation(sys.modules)) is not None:
             log.warning(

@@ -85,6 +85,7 @@ class Watch:
                     facts.update(checked(self.extract(self.arguments.by_name(args, kwargs), result)))
         except BaseException as error:
             if not is_harmless(error):
+                call.end(facts, error=error)
                 raise
             trouble(call.recorder, "reading a result", error)
         call.end(facts)
@@ -135,6 +136,7 @@ class StreamWatch:
                 facts.update(checked(watch.extract(arguments, self.chunks.kept)))
         except BaseException as error:
             if not is_harmless(error):
+                call.end(facts, error=error)
                 raise
             trouble(call.recorder, "reading a stream", error)
         call.end(facts)

@@ -13,12 +13,13 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from hub.span_sink import SpanSink
 from hub.telemetry import Tracing, double_instrumentation, resolve_mode, resource_attributes
 from tests.call_events import SECRET, CallEvents, whole_call
+from tests.listlog import ListLog, recorder_on
 from tests.otlp_receiver import OtlpReceiver, receiving
 
 
@@ -100,6 +101,23 @@ def test_a_tracer_that_fails_costs_the_span_and_not_the_call() -> None:
     assert len(Tracing("native", {}, provider=Provider()).begin({}).envelope["trace_id"]) == 32
 
 
+def test_a_span_processor_that_fails_keeps_no_event_from_subscribers() -> None:
+    class Broken(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            raise RuntimeError(SECRET)
+
+    provider = TracerProvider()
+    provider.add_span_processor(Broken())
+    log = ListLog()
+    seen: list[Any] = []
+    recorder = recorder_on(log)
+    recorder.tracing = Tracing("native", {}, provider=provider)
+    recorder.bus.subscribe("llm:response", seen.append)
+    recorder.start(source="traced").end()
+    assert len(seen) == 1
+    assert log.types()[-2:] == ["llm:response", "llm:response:debug"]
+
+
 # Which mode.
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
@@ -133,6 +151,14 @@ def test_a_provider_installed_after_the_hub_is_found_at_the_first_call(monkeypat
     tracing.begin({})
     assert (tracing.mode, tracing.live) == ("native", True)
     sink.write(whole_call())  # it lets them pass: nothing listens at that endpoint
+
+
+def test_an_endpoint_named_after_the_start_makes_no_parents_that_nobody_sends() -> None:
+    environ: dict[str, str] = {}
+    tracing = Tracing("auto", environ, provider=NOOP)
+    assert tracing.sinks() == []
+    environ.update(ENDPOINT)
+    assert tracing.begin({}).context is None
 
 
 def test_off_exports_nothing_and_leaves_the_ambient_span_current() -> None:

@@ -410,6 +410,16 @@ def breaks(*_: Any) -> Any:
 
 
 @EITHER
+def test_an_extractor_that_is_interrupted_ends_the_call(hub: ListHub, function: Callable[..., Any]) -> None:
+    def extract(arguments: Any, result: Any) -> Any:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        run(traced(function, extract=extract, hub=hub), ASK)
+    assert hub.call.status == "cancelled"
+
+
+@EITHER
 @pytest.mark.parametrize("part", ["extractor", "log", "cleaner", "tracing", "clock", "hub"])
 def test_whatever_of_ours_breaks_the_call_goes_on(
     function: Callable[..., Any], part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -508,6 +508,66 @@ def test_a_partial_of_a_generator_is_still_one(hub: ListHub) -> None:
     assert inspect.isgeneratorfunction(traced(functools.partial(tell), hub=hub))
 
 
+def test_a_stream_keeps_few_of_its_chunks_alive(hub: ListHub) -> None:
+    class Chunk:
+        alive = 0
+
+        def __init__(self) -> None:
+            Chunk.alive += 1
+
+        def __del__(self) -> None:
+            Chunk.alive -= 1
+
+    def sing(prompt: str) -> Iterator[Chunk]:
+        for _ in range(10 * FOLD):
+            yield Chunk()
+
+    most = max(Chunk.alive for _ in traced(sing, hub=hub)("x"))
+    assert most <= FOLD + 2
+    assert FOLD <= 64
+
+
+@pytest.mark.parametrize("raised", [Broken, KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_whatever_a_stream_raises_is_recorded_and_raised_again(
+    hub: ListHub, raised: type[BaseException], asynchronous: bool
+) -> None:
+    error = raised("no")
+
+    def fail(prompt: str) -> Iterator[str]:
+        yield "It "
+        raise error
+
+    async def afail(prompt: str) -> AsyncIterator[str]:
+        yield "It "
+        raise error
+
+    def read(stream: Any) -> None:
+        if not asynchronous:
+            next(stream)
+            next(stream)
+        with pytest.raises(StopIteration):
+            anext(stream).send(None)
+        anext(stream).send(None)
+
+    with pytest.raises(raised) as caught:
+        read(traced(afail if asynchronous else fail, hub=hub)("x"))
+    assert caught.value is error
+    assert error.__context__ is None
+    assert hub.call.status == {Broken: "error", GeneratorExit: "abandoned"}.get(raised, "cancelled")
+    assert hub.call.text == "It "
+
+
+@EITHER
+def test_an_extractor_that_is_interrupted_ends_the_call(hub: ListHub, function: Callable[..., Any]) -> None:
+    def extract(arguments: Any, result: Any) -> Any:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        drain(traced(function, extract=extract, hub=hub)("x"))
+    assert hub.call.status == "cancelled"
+
+
 def test_a_stream_collected_in_the_middle_of_our_own_work_takes_no_lock(hub: ListHub) -> None:
     stream: Any = traced(tell, hub=hub)("x")
     next(stream)

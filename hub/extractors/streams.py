@@ -10,8 +10,8 @@ from hub.extractors.openai_stream import OpenAIStream, stream_for
 from hub.extractors.usage import usage_of
 from hub.extractors.values import get, text
 
-FOLD = 1024
-"""Chunks that may wait to be put together: few enough to pin no memory, enough to cost nothing for each."""
+FOLD = 64
+"""Chunks that may wait to be put together: few, for they stay alive and may be large; more would save nothing."""
 
 
 class Chunks:
