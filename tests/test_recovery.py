@@ -16,6 +16,7 @@ import pytest
 from hub.errors import StoreUnavailable
 from hub.events import EventRecord, encode_frame
 from hub.log import Priority, Stream
+from hub.pipeline import MAX_EVENTS
 from hub.recovery import Recovered, RecoveryReport, derived_id, recover
 from hub.spool import Spool
 from hub.spool.control import EMITTED, Control
@@ -422,9 +423,9 @@ def test_an_interrupted_recovery_goes_on_where_it_was(tmp_path: Path) -> None:
     assert "interrupted" in report.waiting[0].reason
     [status] = spools(tmp_path)
     assert status.accounting is not None
-    assert status.accounting.sinks["store"].stored == 1000
+    assert status.accounting.sinks["store"].stored == MAX_EVENTS
     assert_exact(status.accounting)
-    assert recover(tmp_path, store).events == 2000
+    assert recover(tmp_path, store).events == 3000 - MAX_EVENTS
 
 
 def test_conflicts_are_carried_into_the_store(tmp_path: Path) -> None:
