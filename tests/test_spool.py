@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import os
@@ -322,6 +323,24 @@ def test_the_files_of_a_full_spool_stay_within_the_bound(root: Path) -> None:
     spool.close()
 
 
+def test_no_frame_is_written_where_no_room_was_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of a file that the disk has no room for kills the process that writes to it."""
+    spool = make_spool(root)
+    put(spool, Stream(new_id()), size=100 * KB)
+
+    def full(segment: Segment, end: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Segment, "reserve", full)
+    assert put(spool, Stream(new_id()), size=100 * KB) is None
+    for _ in range(40):
+        put(spool, Stream(new_id()), size=4 * KB)
+    assert all(segment.end <= segment.allocated for segment in spool.shelf.in_use.values())
+    assert spool.counters().sinks["store"].dropped == {"no_space": 1}
+    assert len(drain(spool)) == 41
+    assert spool.close() is False
+
+
 def test_a_frame_that_is_too_long_is_dropped_by_that_reason(spool: Spool) -> None:
     assert put(spool, Stream(new_id()), 2, size=300 * KB) is None
     assert spool.append(b"", 1, Stream(new_id()), 0) is None
@@ -461,6 +480,24 @@ def test_an_append_waits_a_tenth_of_a_second_for_the_lock_at_most(spool: Spool) 
     thread.join()
     spool.housekeeping.tend()
     assert len(drain(spool)) == 1
+
+
+def test_what_was_left_for_later_comes_before_what_follows_it_in_its_stream(spool: Spool) -> None:
+    stream, inside, leave = Stream(new_id()), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with spool.exclusive():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    assert put(spool, stream, n="request") is None
+    leave.set()
+    thread.join()
+    put(spool, stream, n="response")
+    assert [(record["version"], record["data"]["n"]) for record in drain(spool)] == [(1, "request"), (2, "response")]
 
 
 def test_interrupts_at_any_moment_leave_the_spool_whole(root: Path) -> None:

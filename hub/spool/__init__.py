@@ -171,6 +171,8 @@ class Spool:
         None: dropped whole and counted, or left for later because this call interrupted another of its own thread (a
         signal handler, a finaliser) or waited 0.1 s for one of another thread.
         """
+        if self._deferred and not self._draining:  # else a response might come before its request
+            self.write_deferred()
         size = len(body)
         crc = _crc32(body) if size <= CRC_SLICE else checksum(body)
         lock = self._lock
@@ -263,6 +265,7 @@ class Spool:
             if not fits:
                 segment = self._roll(needed)
         except OSError:
+            self.weigh()  # the segment may be another one by now
             self._drop(Reason.NO_SPACE, count)
             return None
         self.weigh(needed)
