@@ -117,6 +117,8 @@ class Call:
     outcome: Outcome | None = None
     raw_request: bytes | None = None
     _layers: tuple[Call, ...] = ()
+    _newest_answer: Call | None = None
+    """Of the layers that ended well the one that began last."""
 
     # Of a root only; a layer has none of its own.
     messages: list[Any] | None = None
@@ -195,6 +197,7 @@ class Call:
         """An inner call begins. One that ended before it was an attempt of this call."""
         if self._layers and (previous := self._layers[-1]).outcome is not None:
             self.recorder.write_layer_as_attempt(previous)
+            previous.outcome.error = None
         self._layers = (*self._layers, layer)
 
     def end(
@@ -227,7 +230,7 @@ class Call:
             self.recorder.write_response(self)
             self._release()
         else:
-            self.parent._layer_finished()
+            self.parent._layer_finished(self)
 
     def _release(self) -> None:
         """Let go of what was only to be written. Frames of a traceback hold the call, which must not hold its error:
@@ -239,9 +242,23 @@ class Call:
         for layer in self._layers:
             layer._release()
 
-    def _layer_finished(self) -> None:
+    def _layer_finished(self, layer: Call) -> None:
+        layer.raw_request = layer.facts["messages"] = layer.facts["tools"] = None
+        if layer.outcome is not None and layer.outcome.status == "ok":
+            known, self._newest_answer = self._newest_answer, layer
+            if known is not None and known.started_ns > layer.started_ns:
+                known, self._newest_answer = layer, known
+            if known is not None:
+                known._shed_answer()
         if self.outcome is not None and not self._has_open_layer():
             self._finish()
+
+    def _shed_answer(self) -> None:
+        """A later layer's is the one to keep. An agent may go through thousands before it ends."""
+        if self.outcome is not None:
+            facts = self.outcome.facts.copy()
+            facts["messages"] = facts["body"] = facts["streamed"] = None
+            self.outcome.facts = facts
 
     def result(self) -> Outcome:
         """The outcome with what the inner layers know filled in. Only after `end`."""

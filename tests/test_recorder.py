@@ -132,6 +132,27 @@ def test_inner_calls_of_a_fallback_are_attempts_with_their_tokens_added_up(log: 
     assert response["usage"] == {"input_tokens": 7, "output_tokens": 1}
 
 
+def test_an_agent_in_a_call_of_its_own_holds_the_content_of_its_newest_answer_only(
+    log: ListLog, recorder: Recorder
+) -> None:
+    outer = begin(recorder)
+    with outer.active():
+        for number, failure in enumerate([None, None, ValueError("no"), None, ValueError("no")]):
+            inner = begin(recorder, source="transport", messages=[{"role": "user", "content": f"question {number}"}])
+            inner.wire_request(b"{}")
+            answer = [{"role": "assistant", "content": f"answer {number}"}]
+            inner.end({"messages": answer, "body": "{}", "usage": {"output_tokens": 1}}, error=failure)
+            assert (inner.raw_request, inner.facts["messages"]) == (None, None)
+        held = [layer.outcome.facts.get("body") for layer in outer._layers if layer.outcome and not layer.outcome.error]
+        outer.end()
+    assert held.count("{}") == 2  # of the one that failed too, whose error was told
+    assert log.only("llm:response:debug")["content"] == {
+        "messages": [answer[0] | {"content": "answer 3"}],
+        "wire": {"body": "{}"},
+    }
+    assert log.only("llm:response")["data"]["usage"] == {"output_tokens": 5}
+
+
 def test_a_call_that_returned_an_inner_stream_ends_with_that_stream(log: ListLog, recorder: Recorder) -> None:
     outer = begin(recorder)
     with outer.active():
