@@ -284,6 +284,8 @@ def _absolute(name: str, value: object, origin: str, start: Path) -> object:
 
 def _database(text: str, origin: str, start: Path) -> str:
     if not _URL.match(text):
+        if "?" in text:
+            raise ConfigError(f"db_url ({origin})", text, "what follows a ? would be options, not the file's name")
         return f"sqlite:///{_normal(start, text)}"
     match = _SQLITE.fullmatch(text)
     if match is None:

@@ -144,25 +144,28 @@ class Reader:
 
     def shortest_ids(self, ids: Sequence[str], *, least: int = 8) -> dict[str, str]:
         """Each id cut so short that it still names one call of the whole store; all cut to the same length."""
-        if not ids:
-            return {}
-        marks = ", ".join("(?)" for _ in ids)
-        neighbours = self._run(
-            self.path,
-            f"WITH shown(id) AS (VALUES {marks}) SELECT id, "
-            "(SELECT call_id FROM llm_calls WHERE call_id > id ORDER BY call_id LIMIT 1) AS above, "
-            "(SELECT call_id FROM llm_calls WHERE call_id < id ORDER BY call_id DESC LIMIT 1) AS below FROM shown",
-            tuple(ids),
-        )
         length = least
-        for own, above, below in neighbours.rows:
-            for other in (above, below):
+        for start in range(0, len(ids), _PAGE):
+            for own, other in self._neighbours(ids[start : start + _PAGE]):
                 if other is not None:
                     same = next(
                         (at for at, pair in enumerate(zip(own, other, strict=False)) if pair[0] != pair[1]), len(own)
                     )
                     length = max(length, same + 1)
         return {own: own[:length].rstrip("-") for own in ids}
+
+    def _neighbours(self, ids: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+        marks = ", ".join("(?)" for _ in ids)
+        found = self._run(
+            self.path,
+            f"WITH shown(id) AS (VALUES {marks}) SELECT id, "
+            "(SELECT call_id FROM llm_calls WHERE call_id > id ORDER BY call_id LIMIT 1) AS above, "
+            "(SELECT call_id FROM llm_calls WHERE call_id < id ORDER BY call_id DESC LIMIT 1) AS below FROM shown",
+            tuple(ids),
+        )
+        for own, above, below in found.rows:
+            yield own, above
+            yield own, below
 
     def events(self, *, after: int = 0, types: Sequence[str] | None = None) -> Iterator[Event]:
         """Events as typed objects with their content, in the order of the log; those of a class that nobody registered

@@ -27,8 +27,9 @@ _INSERT_EVENTS = Insert("hub_events", EVENT_COLUMNS)
 _INSERT_CONTENTS = Insert("hub_contents", ("id", "project", "hash", "body", "packed", "bytes"))
 _FIND_CONTENTS = Lookup("SELECT hash, id FROM hub_contents WHERE hash IN ({})")
 _FIND_EVENTS = RangeLookup(
-    "WITH wanted(stream, low, high) AS (VALUES {}) SELECT e.stream_id, e.version, e.event_id"
-    " FROM wanted CROSS JOIN hub_events e ON e.stream_id = wanted.stream AND e.version BETWEEN wanted.low AND wanted.high",
+    "WITH wanted(stream, low, high) AS (VALUES {})"
+    " SELECT stream_id, version, event_id"
+    " FROM wanted CROSS JOIN hub_events ON stream_id = stream AND version BETWEEN low AND high",
     3,
 )
 

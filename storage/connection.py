@@ -64,6 +64,8 @@ def make_file(path: Path) -> bool:
     refuse_network_folder(path)
     with translated(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.is_dir():
+            raise StoreError(url_of(path), "this is a folder", "name a file in it (HUB_DB_URL)")
         if path.exists():
             return False
         with write_lock(path):

@@ -54,7 +54,7 @@ _SAME_RESPONSE = RangeLookup(
     " counted FROM wanted CROSS JOIN hub_calls ON response_id = wanted.response AND ended_ns >= wanted.since",
     2,
 )
-"""Calls that may overlap one begun at *since*. Some servers give all their answers one id: never look at all of them."""
+"""Calls that may overlap one begun at *since*. Some servers give all answers one id: never look at all of them."""
 _SAME_RESPONSE_KEYS = ("response_id", "call_id", "producer", "source", "started_ns", "ended_ns", "counted")
 
 

@@ -21,6 +21,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hub.cli.main import COMMANDS, app
+from storage.sqlite import SQLiteStore
+from tests.factories import Factory
 from tests.filled_store import fill
 
 HUB = str(Path(sys.executable).parent / "hub")
@@ -142,6 +144,66 @@ def test_a_model_cannot_drive_the_terminal(env: dict[str, str], db: str, ids: li
         assert "the \ufffd[31mbell" in text, args
         assert "\x07" not in text
         assert "\x1b[31m" not in text
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> str:
+    """A store in which everything that comes from outside says what a terminal would obey."""
+    bad = "\x1b]0;evil\x07\x9b31m\u202e[/x]\rcr"
+    call = Factory().call(
+        [{"role": f"user{bad}", "content": bad}],
+        {"role": bad, "tool_calls": [{"id": bad, "function": {"name": bad, "arguments": bad}}]},
+        request={"provider": bad, "model": bad, "params": {bad: bad}, "tier": bad, "server_address": bad},
+        response={"status": bad, "model": bad + "-1", "reported_cost_usd": "0.00003", "cost_reporter": bad}
+        | {"finish_reasons": [bad], "error_type": bad, "response_id": bad},
+        session_id=bad,
+        user_id=bad,
+        tags={bad: bad},
+    )
+    call[2]["content"] = {"error": bad}
+    with closing(SQLiteStore(tmp_path / "hostile.db")) as store:
+        store.append(call)
+    return str(tmp_path / "hostile.db")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        *(["calls"], ["calls", "--json"], ["calls", "--jsonl"], ["calls", "--csv"], ["show"], ["show", "--json"]),
+        *(["show", "--raw"], ["tail", "--once"], ["tail", "--once", "--csv"], ["doctor"]),
+        *(["sql", "SELECT * FROM llm_calls"], ["sql", 'SELECT tags AS "\x1b[2J" FROM llm_calls', "--csv"]),
+        *(["sql", "SELECT request_model FROM llm_calls"], ["sql", "SELECT * FROM llm_messages", "--json"]),
+        ["sql", "SELECT CAST(CAST(request_model AS BLOB) || x'ff' AS TEXT) FROM llm_calls"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_that_is_stored_drives_the_terminal(env: dict[str, str], hostile: str, args: list[str]) -> None:
+    code, text = on_a_terminal([*args, "--db", hostile], {**env, "NO_COLOR": "1"}, columns=160)
+    assert "should not have happened" not in text
+    assert code in (0, 2)
+    assert "evil" in text or args[0] == "doctor"
+    assert re.findall("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text) == []
+
+
+def test_piped_it_is_as_it_was_stored(hub: Command, hostile: str) -> None:
+    (call,) = json.loads(hub("calls", "--db", hostile).stdout)
+    (row,) = csv.DictReader(io.StringIO(hub("calls", "--db", hostile, "--csv").stdout, newline=""))
+    assert call["request_model"] == row["request_model"] == "\x1b]0;evil\x07\x9b31m\u202e[/x]\rcr"
+
+
+@pytest.mark.parametrize("args", [["calls"], ["calls", "--csv"], ["show"], ["tail", "--once"], ["doctor"]])
+def test_a_terminal_that_knows_few_characters_is_no_error(env: dict[str, str], tmp_path: Path, args: list[str]) -> None:
+    with closing(SQLiteStore(tmp_path / "calls.db")) as store:
+        store.append(Factory().call([{"role": "user", "content": "漢字 → é"}]))
+    command = [HUB, *args, "--db", str(tmp_path / "calls.db")]
+    env = {**env, "PYTHONIOENCODING": "ascii"}
+    piped = subprocess.run(command, env=env, capture_output=True, check=False)
+    assert (piped.returncode, piped.stderr) == (0, b"")
+    if args[-1] in ("calls", "show"):
+        json.loads(piped.stdout.decode("ascii"))
+    code, text = on_a_terminal(command[1:], env)
+    assert (code, text.isascii()) == (0, True)
+    assert "should not have happened" not in text
 
 
 # One call.

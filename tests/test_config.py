@@ -111,6 +111,7 @@ BAD: list[tuple[Mapping[str, object], Mapping[str, str], list[str]]] = [
     ({"db_url": 7}, {}, ["db_url", "sqlite:///FILE"]),
     ({}, {"HUB_DB_URL": "mysql://u:secret@host/db"}, ["db_url", "environment HUB_DB_URL", "sqlite:///FILE"]),
     ({}, {"HUB_DB_URL": "sqlite://calls.db"}, ["three slashes"]),
+    ({"db_url": "what?.db"}, {}, ["what?.db", "options"]),
     ({}, {"HUB_DB_URL": "sqlite://"}, ["kept in a file"]),
     ({}, {"HUB_DB_URL": "sqlite:///:memory:"}, ["kept in a file"]),
     ({}, {"HUB_SAMPLE_RATE": "nan"}, ["sample_rate", "0 to 1"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import hub
 from hub.config import load
 from hub.errors import AmbiguousId, NotFound, QueryRefused, StoreUnavailable
 from hub.reader import Reader
+from storage.sqlite import SQLiteStore
+from tests.factories import Factory
 from tests.filled_store import fill
 
 
@@ -100,6 +103,16 @@ def test_short_ids_stay_unique_in_the_whole_store(reader: Reader, ids: list[str]
     (short,) = reader.shortest_ids([ids[3]]).values()
     assert sum(call_id.startswith(short) for call_id in ids) == 1
     assert reader.shortest_ids([]) == {}
+
+
+def test_any_number_of_ids_can_be_cut_short(tmp_path: Path) -> None:
+    factory = Factory()
+    with closing(SQLiteStore(tmp_path / "calls.db")) as store:
+        for _ in range(3):
+            store.append([record for _ in range(400) for record in factory.call()[::2]])
+    with Reader(load({"db_url": str(tmp_path / "calls.db")}, {}, tmp_path)) as reader:
+        ids = [call.id for call in reader.calls(limit=1_200)]
+        assert len(set(reader.shortest_ids(ids).values())) == 1_200
 
 
 def test_events_come_in_the_order_of_the_log_from_any_place(reader: Reader) -> None:

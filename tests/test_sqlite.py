@@ -106,7 +106,7 @@ def test_a_file_that_is_no_database_is_refused_untouched(tmp_path: Path, factory
 
 
 def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path, factory: Factory) -> None:
-    with pytest.raises(StoreError, match=str(tmp_path)):
+    with pytest.raises(StoreError, match=f"{tmp_path}: this is a folder"):
         SQLiteStore(tmp_path).append(factory.call())
 
 

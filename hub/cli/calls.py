@@ -87,7 +87,7 @@ def table_of(found: Sequence[StoredCall], ids: Mapping[str, str], now: datetime,
     table.add_column("time", no_wrap=True)
     table.add_column("model", max_width=14 if narrow else 22, no_wrap=True, overflow="ellipsis")
     table.add_column("first line", min_width=6 if narrow else 10)  # it alone gives way
-    table.add_column("status", no_wrap=True)
+    table.add_column("status", max_width=9, no_wrap=True, overflow="ellipsis")
     for name in COLUMNS[4:]:
         if name != "first" or not narrow:
             table.add_column(name, justify="right", no_wrap=True)

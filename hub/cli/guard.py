@@ -11,6 +11,7 @@ from typing import ParamSpec
 
 import typer
 
+from hub.cli import shapes
 from hub.errors import AmbiguousId, ConfigError, HubError, NotFound, QueryLimit, QueryRefused
 from hub.own_packages import check
 
@@ -67,9 +68,9 @@ def unexpected(error: Exception) -> int:
 
 
 def say(line: str) -> None:
-    """One line for people, on stderr."""
+    """One line for people, on stderr. What SQLite says of stored text may quote it."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(shapes.clean(line), file=sys.stderr, flush=True)
     except OSError:
         pass
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -55,8 +57,18 @@ def _options(
         raise typer.Exit
 
 
+def _make_streams_patient() -> None:
+    """What a terminal's encoding lacks is spelled out, and nobody listening is no error."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # to the end of the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line of this process."""
+    _make_streams_patient()
     try:
         app()
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hub.cli import shapes
@@ -44,15 +44,29 @@ def write_rows(
     if form == "table":
         write_table(rows, columns)
     elif form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        if header and columns:
-            writer.writerow(columns)
-        writer.writerows([_csv(row[column]) for column in columns] for row in rows)
+        _write_csv(rows, columns, header=header)
     elif form == "jsonl":
         for row in rows:
             print(to_json(_opened(row, columns, json_columns), indent=None))
     else:
         write_json([_opened(row, columns, json_columns) for row in rows])
+
+
+def _write_csv(rows: Iterable[Row], columns: Sequence[str], *, header: bool) -> None:
+    writer = csv.writer(_Lines(), lineterminator="\r\n")
+    show: Callable[[Any], Any] = _csv
+    if sys.stdout.isatty():
+        show = _csv_on_a_terminal
+    if header and columns:
+        writer.writerow(map(show, columns))
+    writer.writerows([show(row[column]) for column in columns] for row in rows)
+
+
+class _Lines:
+    """Lines of CSV that end as others do. Told that they end in CR LF, the writer quotes a lone CR as well."""
+
+    def write(self, line: str) -> int:
+        return sys.stdout.write(line.removesuffix("\r\n") + "\n")
 
 
 def write_json(value: object) -> None:
@@ -109,7 +123,8 @@ def _write_cards(cells: Sequence[Sequence[str]], columns: Sequence[str], screen:
 
 def to_json(value: object, *, indent: int | None = 2) -> str:
     """*value* as JSON: what JSON cannot say (bytes, infinity) as hexadecimal text or null."""
-    return json.dumps(_plain(value), ensure_ascii=False, indent=indent, allow_nan=False)
+    is_utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+    return shapes.escaped(json.dumps(_plain(value), ensure_ascii=not is_utf8, indent=indent, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
@@ -140,3 +155,7 @@ def parsed(text: Any) -> Any:
 
 def _csv(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
+
+
+def _csv_on_a_terminal(value: Any) -> Any:
+    return shapes.clean(value) if isinstance(value, str) else _csv(value)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime
+from decimal import Decimal
 
 UNKNOWN = "-"
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def clean(text: object) -> str:
     """*text* without what could drive a terminal or turn reading around: what a model wrote is not to be trusted."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text).replace("\r\n", "\n"))
+
+
+def escaped(json: str) -> str:
+    """*json*, a JSON text, with the same characters spelled out: it says the same, and drives no terminal."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", json)
 
 
 def one_line(text: object) -> str:
@@ -27,10 +34,20 @@ def value(anything: object) -> str:
     if isinstance(anything, bool):
         return "true" if anything else "false"
     if isinstance(anything, float):
-        return f"{anything:.6g}"
+        return number(anything)
     if isinstance(anything, bytes):
         return f"{len(anything)} bytes"
     return one_line(anything)
+
+
+def number(real: float) -> str:
+    """Six digits, or all those before the point, without an exponent as long as that is readable."""
+    text = f"{real:.6g}"
+    if "e" not in text or not math.isfinite(real):
+        return text
+    if 1 <= abs(real) < 1e16:
+        return f"{real:.3f}".rstrip("0").rstrip(".")
+    return f"{Decimal(text):f}" if abs(real) >= 1e-12 and abs(real) < 1 else text
 
 
 def many(count: int, noun: str) -> str:
@@ -63,15 +80,24 @@ def tokens(count: int | None) -> str:
 
 
 def cost(nanos: int | None) -> str:
-    """Dollars; unknown is not zero."""
+    """Dollars, to the cent, or as many places as it takes to see a digit; unknown is not zero."""
     if nanos is None:
         return UNKNOWN
-    if nanos == 0:
-        return "$0"
-    dollars = nanos / 1e9
-    if dollars >= 1:
-        return f"${dollars:,.2f}"
-    return f"${dollars:.4f}" if dollars >= 0.0001 else f"${dollars:.0e}"
+    if nanos <= 0:
+        return f"-{cost(-nanos)}" if nanos else "$0"
+    if nanos >= 10**9:
+        return f"${nanos / 1e9:,.2f}"
+    return f"${nanos / 1e9:.{max(4, 10 - len(str(nanos)))}f}"
+
+
+def exact_cost(nanos: int | None) -> str:
+    """Dollars, to the last nano-dollar."""
+    if nanos is None:
+        return UNKNOWN
+    whole, rest = divmod(abs(nanos), 10**9)
+    places = f"{rest:09d}"
+    places = places[:6] + places[6:].rstrip("0")
+    return f"{'-' if nanos < 0 else ''}${whole:,}.{places}"
 
 
 def size(count: float | None) -> str:

@@ -79,7 +79,7 @@ def _headline(call: StoredCall, now: datetime) -> Text:
     from rich.text import Text
 
     line = Text()
-    line.append(str(call["status"]), style=f"bold {COLOURS.get(call['status'], '')}".strip())
+    line.append(shapes.one_line(call["status"]), style=f"bold {COLOURS.get(call['status'], '')}".strip())
     line.append(f"  {model_of(call)}", style="bold")
     served = call["response_model"]
     if served and served != call["request_model"]:
@@ -114,8 +114,8 @@ def _count(number: int | None) -> str:
 def _cost(call: StoredCall) -> str:
     if call["cost_nanos"] is None:
         return "cost unknown"
-    source = f" by {call['cost_source']}" if call["cost_source"] else ""
-    return f"${call['cost_nanos'] / 1e9:.6f}{source}"
+    source = f" by {shapes.one_line(call['cost_source'])}" if call["cost_source"] else ""
+    return f"{shapes.exact_cost(call['cost_nanos'])}{source}"
 
 
 def _facts(call: StoredCall) -> RenderableType:
@@ -140,15 +140,17 @@ def _fact(name: str, value: Any) -> str:
 
 def _cards(call: StoredCall, most: int | None) -> Iterator[RenderableType]:
     from rich.panel import Panel
+    from rich.text import Text
 
     if not call.messages and call["capture"] != "full":
         yield _previews(call)
         return
     for direction, position, role, parts in _grouped(call.messages):
-        title = f"{position} · {role or 'unknown'}" if direction == "input" else f"answer · {role or 'unknown'}"
+        place = position if direction == "input" else "answer"
+        title = Text(f"{place} · {shapes.one_line(role or 'unknown')}")  # as a str it would be markup
         yield Panel(_body(parts, most), title=title, title_align="left", border_style=ROLES.get(role or "", "white"))
     if not any(message["direction"] == "output" for message in call.messages) and call["response_summary"]:
-        yield Panel(preview(call["response_summary"]), title="answer (preview)", title_align="left")
+        yield Panel(Text(preview(call["response_summary"])), title="answer (preview)", title_align="left")
 
 
 def _previews(call: StoredCall) -> RenderableType:

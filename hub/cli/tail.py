@@ -32,7 +32,7 @@ _WIDTHS = {
     "latency": 7,
     "first": 6,
     "tokens": 9,
-    "cost": 7,
+    "cost": 9,
 }
 _RIGHT = ("latency", "first", "tokens", "cost")
 
