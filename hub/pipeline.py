@@ -10,6 +10,7 @@ from typing import Protocol
 from hub.delivery import TRIES_BEFORE_SPLIT, Delivered, Splitter, backoff, is_outage, place_of
 from hub.events import Data, EventRecord
 from hub.harmless import log
+from hub.polite import politeness
 from hub.spool import STORE, Spool
 from hub.spool.cursor import Batch
 from hub.spool.durability import Gate
@@ -267,6 +268,7 @@ class _SinkThread:
             hurried = self.gate.wait(LINGER if waiting else POLL)
             if not waiting and not hurried:
                 return None
+        politeness.behind = waiting > MAX_EVENTS
         try:
             return self._cursor.read_batch(MAX_EVENTS, MAX_BYTES)
         except (OSError, ValueError) as error:

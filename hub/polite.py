@@ -11,6 +11,8 @@ Rest = Callable[[], None]
 SLICE = 100e-6
 """Seconds. A thread that computes without pause costs an asyncio program 5 ms at every turn of its loop; one that
 pauses this often costs it nothing at the median (docs/performance.md)."""
+SLICE_BEHIND = 250e-6
+"""Of a thread with more to do than it gets done."""
 LONG_SLICE = 500e-6
 """While nobody else has anything to compute, as when the program waits for answers or in `flush`. A pause takes 75 us
 of our time, long enough for a waiting thread to wake, and with short slices that is nearly half of it."""
@@ -19,14 +21,25 @@ BUSY = 0.03
 _LOOK_EVERY = 10e-3
 
 
+def others_computed() -> float:
+    """Seconds for which all threads but the calling one have computed so far."""
+    return time.process_time() - time.thread_time()
+
+
 class Politeness(threading.local):
     """How long each thread has worked since it last gave up the interpreter."""
 
     def __init__(
-        self, now: Callable[[], float] = time.perf_counter, sleep: Callable[[float], None] = time.sleep
+        self,
+        now: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+        others: Callable[[], float] = others_computed,
     ) -> None:
-        self._now, self._sleep = now, sleep
-        self._until, self._slice = 0.0, SLICE
+        """*others*: see `others_computed`."""
+        self.behind = False
+        """Of the calling thread: whether more waits for it than it takes at a time."""
+        self._now, self._sleep, self._others_computed = now, sleep, others
+        self._until, self._alone = 0.0, False
         self._looked = self._others = 0.0  # when we last looked, and what the other threads had computed by then
 
     def rest(self) -> None:
@@ -38,18 +51,14 @@ class Politeness(threading.local):
         self._sleep(0)
         now = self._now()
         if now - self._looked > _LOOK_EVERY:
-            others = time.process_time() - time.thread_time()
-            self._slice = slice_beside(others - self._others, now - self._looked)
+            others = self._others_computed()
+            self._alone = others - self._others <= (now - self._looked) * BUSY
             self._looked, self._others = now, others
-        self._until = now + self._slice
+        self._until = now + (LONG_SLICE if self._alone else SLICE_BEHIND if self.behind else SLICE)
 
 
-def slice_beside(computed: float, seconds: float) -> float:
-    """How long to work at a time when the other threads computed for *computed* of the last *seconds*."""
-    return SLICE if computed > seconds * BUSY else LONG_SLICE
-
-
-rest: Rest = Politeness().rest
+politeness = Politeness()
+rest: Rest = politeness.rest
 
 
 def no_rest() -> None:

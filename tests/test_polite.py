@@ -2,32 +2,47 @@ from __future__ import annotations
 
 import threading
 
-from hub.polite import LONG_SLICE, SLICE, Politeness, slice_beside
+import pytest
+
+from hub.polite import LONG_SLICE, SLICE, SLICE_BEHIND, Politeness
 
 
-def test_a_busy_program_is_given_way_to_more_often_than_one_that_waits() -> None:
-    assert slice_beside(computed=0.004, seconds=0.01) == SLICE
-    assert slice_beside(computed=0.0001, seconds=0.01) == LONG_SLICE > SLICE
+class Time:
+    """A clock, and what others compute by it."""
+
+    def __init__(self, busy: float) -> None:
+        self.now, self.busy = 100.0, busy
+        self.pauses = 0
+        self.polite = Politeness(lambda: self.now, self.pause, lambda: self.now * self.busy)
+
+    def pause(self, _seconds: float) -> None:
+        self.pauses += 1
+
+    def work(self, seconds: float) -> int:
+        """How many pauses that work comes with."""
+        before = self.pauses
+        for _ in range(round(seconds / 25e-6)):
+            self.now += 25e-6
+            self.polite.rest()
+        return self.pauses - before
 
 
-def test_a_thread_rests_when_its_slice_is_over_and_not_before() -> None:
-    now, pauses = 100.0, list[float]()
-    polite = Politeness(lambda: now, pauses.append)
-    polite.rest()
-    for _ in range(3):
-        now += SLICE / 4
-        polite.rest()
-    assert len(pauses) == 1
-    now += LONG_SLICE
-    polite.rest()
-    assert len(pauses) == 2
+@pytest.mark.parametrize(
+    ("busy", "behind", "length"), [(0.2, False, SLICE), (0.2, True, SLICE_BEHIND), (0.001, False, LONG_SLICE)]
+)
+def test_a_busy_program_is_given_way_to_more_often_than_one_that_waits(
+    busy: float, behind: bool, length: float
+) -> None:
+    time = Time(busy)
+    time.polite.behind = behind
+    time.work(0.05)
+    assert time.work(0.1) == pytest.approx(0.1 / length, rel=0.3)
 
 
 def test_each_thread_has_a_slice_of_its_own() -> None:
-    pauses = list[float]()
-    polite = Politeness(lambda: 100.0, pauses.append)
-    polite.rest()
-    thread = threading.Thread(target=polite.rest)
+    time = Time(0.2)
+    time.polite.rest()
+    thread = threading.Thread(target=time.polite.rest)
     thread.start()
     thread.join()
-    assert len(pauses) == 2
+    assert time.pauses == 2
