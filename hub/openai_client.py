@@ -22,15 +22,17 @@ from hub.watch import HasRecorder, async_sync, sync, trouble
 def traced_client(target: Any, *, provider: str | None = None, hub: HasRecorder | None = None) -> Any:
     """A copy of *target*, a client of the openai SDK, that records; None when it is no such client.
 
-    *target* is left as it was and shares its connections with the copy. A traced client is returned as it is.
+    *target* is left as it was and shares its connections with the copy. A traced client is returned as it is, unless it
+    is to be traced otherwise.
     """
     bases = {cls.__name__ for cls in type(target).__mro__ if cls.__module__ == "openai._base_client"}
     if not bases & {"SyncAPIClient", "AsyncAPIClient"}:
         return None
-    if isinstance(target, _Traced):
+    traced_before = isinstance(target, _Traced)
+    if traced_before and provider is None and hub is None:
         return target
     kind: Any = type(target)
-    client: Any = object.__new__(_class(kind, "AsyncAPIClient" in bases))
+    client: Any = object.__new__(kind if traced_before else _class(kind, "AsyncAPIClient" in bases))
     client.__dict__.update(
         (name, value)
         for name, value in target.__dict__.items()

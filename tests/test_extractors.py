@@ -256,6 +256,7 @@ def test_only_allow_listed_parameters_are_read_and_only_short_ones() -> None:
         "user": "somebody",
         "tool_choice": {"type": "function", "function": {"name": "f"}},
         "service_tier": "x" * 500,
+        "previous_response_id": "resp_1",
     }
     assert asked(values).params == {
         "temperature": 1,
@@ -264,7 +265,21 @@ def test_only_allow_listed_parameters_are_read_and_only_short_ones() -> None:
         "response_format": "json_schema",
         "seed": 2**70,
         "tool_choice": "function",
+        "previous_response_id": "resp_1",
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({"format": {"type": "json_schema", "schema": {"s": 1}}}, "json_schema"),
+        ({"verbosity": "low"}, None),
+        ("x", None),
+    ],
+)
+def test_the_form_of_an_answer_is_read_where_responses_have_it(given: Any, kind: str | None) -> None:
+    params = asked({"input": "Hi", "text": given}).params
+    assert params == (None if kind is None else {"response_format": kind})
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,11 @@ def test_tracing_a_traced_client_gives_the_same_one(hub: ListHub, server: Loopba
     with OpenAI(base_url=server.base_url, api_key="any") as client:
         copy = traced(client, hub=hub)
         assert traced(copy) is copy
+        other = ListHub()
+        again = traced(copy, provider="acme", hub=other)
+        again.chat.completions.create(model=MODEL, messages=ASK)
+        assert other.call.request["provider"] == "acme"
+        assert hub.calls == []
 
 
 def test_azure_is_recorded_under_its_name_with_the_deployment(hub: ListHub, server: LoopbackServer) -> None:
@@ -307,6 +312,22 @@ def test_a_cancelled_call_is_cancelled(hub: ListHub, server: LoopbackServer) -> 
             await task
 
     play("async", server.base_url, chat, hub)
+    assert hub.call.status == "cancelled"
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_an_interrupt_is_recorded_and_arrives_as_it_was_raised(hub: ListHub, library: Any) -> None:
+    error = KeyboardInterrupt()
+
+    def handler(request: Any) -> Any:
+        raise error
+
+    with library.Client(transport=library.MockTransport(handler)) as http:
+        client: Any = traced(OpenAI(base_url="http://mocked/v1", api_key="any", http_client=http), hub=hub)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            client.chat.completions.create(model=MODEL, messages=ASK)
+    assert caught.value is error
+    assert error.__context__ is None
     assert hub.call.status == "cancelled"
 
 

@@ -172,6 +172,29 @@ def test_the_class_does_not_hear_of_a_subclass_and_of_the_programs_own_it_does(h
     assert heard == ["Own"]
 
 
+class Forwarding(Plain):
+    def __getattr__(self, name: str) -> str:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return f"unknown {name}"
+
+
+class Streaming(Plain):
+    def stream(self, prompt: str) -> Any:
+        yield self.generate(prompt)
+
+
+def test_unknown_attributes_are_forwarded_and_stream_is_there_exactly_when_it_was(hub: ListHub) -> None:
+    assert face(Forwarding(), hub).anything == "unknown anything"
+    for instance in (Plain(), Streaming()):
+        assert hasattr(face(instance, hub), "stream") == hasattr(instance, "stream")
+    with pytest.raises(AttributeError, match="'Plain' object has no attribute 'missing'"):
+        _ = face(Plain(), hub).missing
+    seen = traced(Streaming(), methods=["generate", "stream"], hub=hub)
+    assert list(seen.stream("x")) == ["state"]
+    assert len(hub.call.of("llm:response")) == 1
+
+
 class Closing(Plain):
     closed = 0
 

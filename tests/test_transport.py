@@ -137,6 +137,31 @@ def test_each_exchange_of_a_retrying_sdk_is_a_call_that_names_its_cause(hub: Lis
     assert causes == [None, first.of("llm:response")[0]["id"], second.of("llm:response")[0]["id"], None]
 
 
+def test_a_retrying_sdk_on_a_transport_within_a_traced_function_is_one_call(
+    hub: ListHub, server: LoopbackServer
+) -> None:
+    with httpx_client(hub=hub) as http, OpenAI(base_url=server.base_url, api_key="any", http_client=http) as client:  # type: ignore[arg-type]
+
+        @traced(provider="mine", model="asked-for", hub=hub)
+        def ask(messages: Any) -> Any:
+            headers = demo("fail=429 times=1 retry_ms=1 size=78")
+            return client.chat.completions.create(model=MODEL, messages=messages, extra_headers=headers)
+
+        @traced(provider="mine", hub=hub)
+        def stream(messages: Any) -> Any:
+            return client.chat.completions.create(model=MODEL, messages=messages, stream=True)
+
+        answer = ask(ASK)
+        chunks = list(stream(ASK))
+    retried, streamed = hub.calls
+    assert retried.request["model"] == "asked-for"
+    assert retried.response["attempts"] == 2
+    assert [retry["status_code"] for retry in retried.retries] == [429]
+    assert retried.response["response_id"] == answer.id
+    assert retried.response["usage"]["input_tokens"] == answer.usage.prompt_tokens
+    assert (streamed.status, streamed.response["chunk_count"]) == ("ok", len(chunks))
+
+
 @LIBRARIES
 def test_a_transport_that_raises_ends_the_call_and_raises_the_same(hub: ListHub, library: Any) -> None:
     error = library.ConnectError("refused")

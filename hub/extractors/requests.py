@@ -34,6 +34,7 @@ PARAMS: Mapping[str, str] = {
     "encoding_format": "encoding_format",
     "truncation": "truncation",
     "background": "background",
+    "previous_response_id": "previous_response_id",
 }
 """The parameters that are recorded, and under which name. Any other may hold text or a secret, and is not."""
 
@@ -79,6 +80,8 @@ def asked(values: Mapping[str, Any]) -> Asked:
     if inner is not None:
         _read_params(params, {name: value for name in PARAMS if (value := get(request, name)) is not None})
     _read_params(params, values)
+    if isinstance(form := values.get("text"), dict):  # where OpenAI's responses have what chats call response_format
+        _read_params(params, {"response_format": form.get("format")})
     said = messages(inner if inner is not None else request)
     system = _first(values, _SYSTEM)
     if isinstance(system, str) and system:
