@@ -19,6 +19,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from hub.errors import InvalidEvent
+from hub.harmless import log
 
 Data = dict[str, Any]
 """What JSON can hold, under string keys."""
@@ -188,12 +189,19 @@ def upcaster(event_type: str, *, from_version: int) -> Callable[[_U], _U]:
 
 
 def upcast(record: EventRecord) -> EventRecord:
-    """*record* with its payload in the newest version that upcasters lead to. Itself when there is nothing to do."""
+    """*record* with its payload in the newest version that upcasters lead to. Itself when there is nothing to do.
+
+    One that fails leads no further: reading history never fails.
+    """
     if not _upcasters:
         return record
     data, version = record["data"], record["schema_version"]
     while (step := _upcasters.get((record["type"], version))) is not None:
-        data, version = step(data), version + 1
+        try:
+            data, version = step(data), version + 1
+        except Exception as error:
+            log.warning("hub: upcasting %s from version %d failed: %s", record["type"], version, type(error).__name__)
+            break
     if version == record["schema_version"]:
         return record
     newer = record.copy()

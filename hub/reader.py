@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from hub.config import Settings, load
 from hub.errors import AmbiguousId, ConfigError, NotFound, QueryRefused
-from hub.events import Event, EventRecord, decode
+from hub.events import Event, EventRecord, decode, upcast
 from hub.store import Cursor
 from storage.connection import translated
 from storage.query import Limits, Params, Result, Shadow, public_columns, read_only, run, views
@@ -183,18 +183,18 @@ class Reader:
             with read_only(self.path) as connection, translated(self.path):
                 public_columns(connection, self.path)
                 page = log_page(connection, cursor, types, _PAGE)
-            yield from page.events
+            yield from map(upcast, page.events)
             if len(page.events) < _PAGE:
                 return
             cursor = page.next
 
     def stream(self, call_id: str) -> list[EventRecord]:
-        """The events of one call with their content, in order."""
+        """The events of one call with their content, upcast, in order."""
         found: list[EventRecord] = []
         while True:
             with read_only(self.path) as connection, translated(self.path):
                 page = stream_page(connection, call_id, found[-1]["version"] if found else 0, _PAGE)
-            found += page
+            found += map(upcast, page)
             if len(page) < _PAGE:
                 return found
 
@@ -265,7 +265,7 @@ class StoredCall(Mapping[str, Any]):
 
     @cached_property
     def content(self) -> list[EventRecord]:
-        """The call's events with their content as it was stored: wire bodies, whole messages, error texts."""
+        """The call's events, upcast, with their content as it was stored: wire bodies, whole messages, error texts."""
         return self._reader.stream(self.id)
 
     def as_json(self) -> dict[str, Any]:

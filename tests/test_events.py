@@ -112,6 +112,13 @@ def test_older_payloads_are_upcast_step_by_step_and_the_record_stays_as_it_was()
     assert events.upcast(newer) is newer
 
 
+def test_an_upcaster_that_fails_leaves_the_version_before_it() -> None:
+    events.upcaster("acme:price", from_version=1)(lambda data: {"cents": data["euros"] * 100})
+    events.upcaster("acme:price", from_version=2)(lambda data: {"exact": data["no such key"]})
+    newer = events.upcast(record_of("acme:price", {"euros": 2}))
+    assert (newer["data"], newer["schema_version"]) == ({"cents": 200}, 2)
+
+
 def test_the_fields_of_a_class_become_sql_kinds() -> None:
     class Order(Event, type="acme:order"):
         name: str

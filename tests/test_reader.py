@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import hub
+from hub import events
 from hub.config import load
 from hub.errors import AmbiguousId, NotFound, QueryRefused, StoreUnavailable
 from hub.reader import Reader
@@ -122,6 +123,21 @@ def test_events_come_in_the_order_of_the_log_from_any_place(reader: Reader) -> N
     responses = list(reader.events(types=["llm:response"]))
     assert len(responses) == 7
     assert isinstance(responses[0], hub.LLMResponse)
+
+
+def test_events_are_read_in_their_newest_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "_upcasters", {})
+    events.upcaster("acme:price", from_version=1)(lambda data: {"cents": data["euros"] * 100})
+    factory = Factory()
+    call = factory.call()
+    price = factory.event("acme:price", stream=call[0]["stream_id"], version=5, data={"euros": 2})
+    with closing(SQLiteStore(tmp_path / "calls.db")) as store:
+        store.append([*call, price])
+    with Reader(load({"db_url": str(tmp_path / "calls.db")}, {}, tmp_path)) as reader:
+        for record in (*list(reader.records())[4:], reader.call("@last").content[4]):
+            assert (record["data"], record["schema_version"]) == ({"cents": 200}, 2)
+        (stored,) = reader.sql("SELECT data, schema_version FROM llm_events WHERE type = 'acme:price'").rows
+    assert stored == ('{"euros":2}', 1), "stored bytes never change"
 
 
 def test_sql_binds_values(reader: Reader) -> None:
