@@ -1,4 +1,4 @@
-"""Turns what happens to calls into events in the log. No I/O: others take them from there.
+"""Takes what tracers and programs tell, and has it written into the log. No I/O: others take it from there.
 
 Nothing here raises into the program that is observed.
 """
@@ -7,75 +7,26 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import orjson
-import uuid_utils
+from typing import Any
 
 from hub.bus import EventBus
-from hub.calls import AttemptFacts, Call, RequestFacts, ResponseFacts, SilentCall, current_call, error_type_of
-from hub.content import Cleaner, Marks, truncate
+from hub.calls import Call, RequestFacts, SilentCall, current_call
+from hub.content import Cleaner
 from hub.errors import InvalidEvent
-from hub.events import Data, Event, EventRecord, FrameEvent, check_type, decode_frame, encode_frame, fields_of, payload
+from hub.events import Data, Event, FrameEvent, check_type, fields_of, payload
 from hub.facts import (
-    REQUEST_NESTED,
-    REQUEST_TEXTS,
-    RESPONSE_NESTED,
-    RESPONSE_TEXTS,
     Capture,
-    kinds,
-    request_data,
-    response_data,
-    tells_more,
-    text_of,
-    tool_names,
-    weigh,
-    without_content,
 )
-from hub.harmless import log
-from hub.log import Appended, Log, Pressure, Priority, Stream
-from hub.messages import summarise
+from hub.log import Log, Priority, Stream
 from hub.session import labels
-from hub.tracing_context import Minted
+from hub.writer import Clock, Tracing, Writer, new_id
 
 DAY_NS = 86_400 * 10**9
-MAX_ERROR_TEXT = 8_192
-MAX_CUT_DATA = 65_536
-"""Bytes that stay of an event's data where they alone are more than the log takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Both clocks in nanoseconds: `wall` is UTC Unix time, `monotonic` is for durations."""
-
-    wall: Callable[[], int] = time.time_ns
-    monotonic: Callable[[], int] = time.perf_counter_ns
-
-
-def new_id() -> str:
-    """A UUIDv7 as text."""
-    return str(uuid_utils.uuid7())
-
-
-class Tracing(Protocol):
-    """Gives calls their spans' ids, and makes the spans of those who want them live."""
-
-    @property
-    def live(self) -> bool:
-        """Whether `observe` is to be told of the events of calls."""
-        ...
-
-    def begin(self, request: Mapping[str, Any]) -> Minted: ...
-
-    def observe(self, records: Sequence[EventRecord]) -> None: ...
-
-
-class Recorder:
-    """Writes the events of the calls of one hub."""
+class Recorder(Writer):
+    """What tracers and programs tell, of one hub: calls that begin, and events of their own."""
 
     def __init__(
         self,
@@ -89,14 +40,9 @@ class Recorder:
         clock: Clock | None = None,
         new_id: Callable[[], str] = new_id,
     ) -> None:
-        self.log = log
-        """Replaced in a forked child; calls keep the one they began with."""
-        self.bus = bus
-        self.cleaner = cleaner
-        self.tracing = tracing
-        self.capture = capture
-        self.clock = clock or Clock()
-        self.new_id = new_id
+        super().__init__(
+            log, bus=bus, cleaner=cleaner, tracing=tracing, capture=capture, clock=clock or Clock(), new_id=new_id
+        )
         self.durable = False
         """Whether callers wait for the disk: `sync` before a request leaves, and before a plain answer is returned."""
         self.revive: Callable[[], None] | None = None
@@ -231,240 +177,6 @@ class Recorder:
         """Have *note* run by the next emit or a thread of the hub's: for finalisers, which must take no lock."""
         self.log.notes.append(note)
 
-    def trouble(self, where: str, error: BaseException) -> None:
-        """Something of ours failed; the program goes on. Logged by type and place, never with its message."""
-        log.warning("hub: %s failed with %s; the call went on, its record is incomplete", where, type(error).__name__)
-
-    # What calls write.
-
-    def write_request(self, call: Call) -> None:
-        """llm:request and llm:request:debug; of an inner layer only what its outer layers did not know."""
-        try:
-            self._write_request(call)
-        except Exception as error:
-            self.trouble("recording a request", error)
-
-    def _write_request(self, call: Call) -> None:
-        facts, root = call.facts, call.root
-        content, marks = self._request_content(call)
-        data = self._clean_facts(request_data(facts, self.capture), REQUEST_TEXTS, REQUEST_NESTED)
-        data.update(marks)
-        if call is not root and not tells_more(data, content, root.facts):
-            return
-        events: list[FrameEvent] = [{"id": self.new_id(), "type": "llm:request", "data": data}]
-        if self.capture != "none":
-            tools = facts.get("tools")
-            names = self._clean(tool_names(tools))[0] if tools else []
-            events.append(self._debug_event("llm:request:debug", content, names))
-        envelope = root.envelope
-        if (cause := facts.get("causation_id")) is not None:
-            envelope = {**envelope, "causation_id": cause}
-        began = call.began_at if call is root else self.clock.wall()
-        self._append(root.log, root.stream, began, envelope, events, Priority.ESSENTIAL)
-
-    def _request_content(self, call: Call) -> tuple[Data, Data]:
-        """Content and marks."""
-        messages, root = call.facts.get("messages"), call.root
-        if self.capture == "none" or (messages is None and call.raw_request is None):
-            return {}, {}
-        if self.log.pressure >= Pressure.SHED_CONTENT:
-            return {}, {"shed": {"reason": "spool_pressure", "bytes": weigh(messages)}}
-        cleaned, marks = self._clean_messages(messages)
-        tools = call.facts.get("tools")
-        if tools is not None:
-            tools, more = self._clean(tools)
-            marks = _together(marks, more)
-        if self.capture == "summary":
-            return {"summary": summarise(cleaned or (), tools)}, marks
-        content: Data = {}
-        if cleaned is not None:
-            content["messages"] = cleaned
-        if tools is not None:
-            content["tools"] = tools
-        if call is root:
-            root.messages = content.get("messages")
-        repeated = call is not root and root.messages is not None
-        if call.raw_request is not None:
-            content["wire"] = self._wire(call.raw_request, content.get("messages"), repeated and root.messages)
-        if repeated:
-            content.pop("messages", None)
-            content.pop("tools", None)
-        return content, marks
-
-    def _wire(self, raw: bytes, messages: Any, outer_messages: Any) -> Data:
-        """What of the request's bytes the stored messages do not tell: all around them, or everything."""
-        if messages is not None and (not outer_messages or outer_messages == messages):
-            inner = orjson.dumps(messages)
-            at = raw.find(inner)
-            if at >= 0:
-                return {"head": self._wire_text(raw[:at]), "tail": self._wire_text(raw[at + len(inner) :])}
-        return {"body": self._wire_text(raw)}
-
-    def _wire_text(self, raw: bytes) -> str:
-        return self._clean(raw.decode("utf-8", "replace"))[0]  # type: ignore[no-any-return]
-
-    def write_attempt(self, call: Call, facts: AttemptFacts, error: str | None, failed_at: int | None) -> None:
-        """provider:retry: an attempt of *call*, a root, that another follows."""
-        try:
-            call.failed_attempts += 1
-            self._write_attempt(call, "provider:retry", call.failed_attempts, facts, error, failed_at)
-        except Exception as trouble:
-            self.trouble("recording an attempt", trouble)
-
-    def write_layer_as_attempt(self, layer: Call) -> None:
-        """An inner call ended and another of the same outer call begins: what a router or a fallback does."""
-        outcome = layer.outcome
-        assert outcome is not None
-        response = outcome.facts
-        facts: AttemptFacts = {
-            "provider": layer.facts.get("provider"),
-            "model": response.get("model") or layer.facts.get("model"),
-            "duration_ms": (outcome.ended_ns - layer.started_ns) / 1e6,
-            "usage": response.get("usage"),
-            "reported_cost_usd": response.get("reported_cost_usd"),
-            "status_code": response.get("status_code"),
-            "error_type": error_type_of(outcome.error) if outcome.error else response.get("error_type"),
-        }
-        root = layer.root
-        root.failed_attempts += 1
-        kind = "provider:attempt" if outcome.status == "ok" else "provider:retry"
-        try:
-            self._write_attempt(root, kind, root.failed_attempts, facts, text_of(outcome.error), None)
-        except Exception as trouble:
-            self.trouble("recording an attempt", trouble)
-
-    def _write_attempt(
-        self, root: Call, kind: str, attempt: int, facts: AttemptFacts, error: str | None, failed_at: int | None
-    ) -> None:
-        data = self._clean_data({"attempt": attempt, **{k: v for k, v in facts.items() if v is not None}})
-        item: FrameEvent = {"id": self.new_id(), "type": kind, "data": data}
-        if error and self.capture != "none":
-            item["content"] = {"error": self._error_text(error)}
-        now = self.clock.wall() if failed_at is None else failed_at
-        self._append(root.log, root.stream, now, root.envelope, [item], Priority.EVENT)
-
-    def write_response(self, call: Call) -> None:
-        """llm:response and llm:response:debug of *call*, a root that has ended."""
-        try:
-            self._write_response(call)
-        except Exception as error:
-            self.trouble("recording a response", error)
-
-    def _write_response(self, call: Call) -> None:
-        outcome = call.result()
-        data = self._clean_facts(response_data(call, outcome), RESPONSE_TEXTS, RESPONSE_NESTED)
-        response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
-        call.response_event_id = response["id"]
-        events = [response]
-        if self.capture != "none":
-            content, marks = self._response_content(outcome.facts)
-            data.update(marks)
-            error = text_of(outcome.error) or outcome.facts.get("error_message")
-            if error:
-                response["content"] = {"error": self._error_text(error)}
-            events.append(self._debug_event("llm:response:debug", content, []))
-        self._append(call.log, call.stream, self.clock.wall(), call.envelope, events, Priority.ESSENTIAL)
-        call.messages = None
-
-    def _response_content(self, facts: ResponseFacts) -> tuple[Data, Data]:
-        """Content and marks."""
-        messages, body = facts.get("messages"), facts.get("body")
-        if messages is None and body is None:
-            return {}, {}
-        if self.log.pressure >= Pressure.SHED_CONTENT:
-            return {}, {"shed": {"reason": "spool_pressure", "bytes": weigh(messages)}}
-        cleaned, marks = self._clean_messages(messages)
-        if self.capture == "summary":
-            return {"summary": summarise(cleaned or ())}, marks
-        content: Data = {}
-        if messages is not None:
-            content["messages"] = cleaned
-        if body is not None and self._hides_secrets(facts, marks):
-            marks = {**marks, "shed": {"reason": "secret_in_pieces", "bytes": len(body)}}
-        elif body is not None:
-            text, more = self._clean(body)
-            content["wire"], marks = {"body": text}, _together(marks, more)
-        return content, marks
-
-    def _hides_secrets(self, facts: ResponseFacts, marks: Data) -> bool:
-        """Whether the body is a stream with a secret cut into pieces, which nothing would find there."""
-        pieces = facts.get("streamed")
-        return pieces is not None and ("redacted" in marks or "redacted" in self._clean(pieces)[1])
-
-    def _debug_event(self, event_type: str, content: Data, names: list[str]) -> FrameEvent:
-        encoded = orjson.dumps(content)
-        data: Data = {"bytes": len(encoded) if content else 0}
-        if content.get("messages"):
-            data["kinds"] = kinds(content["messages"])
-        if names:
-            data["tool_names"] = names
-        event: FrameEvent = {"type": event_type, "level": "debug", "data": data}
-        if content:
-            event["content"] = orjson.Fragment(encoded)  # type: ignore[typeddict-item]  # encoded once, for its size
-        return event
-
-    def _append(
-        self,
-        target: Log,
-        stream: Stream,
-        now: int,
-        envelope: Mapping[str, Any],
-        events: list[FrameEvent],
-        priority: Priority,
-    ) -> None:
-        try:
-            body = encode_frame(stream.id, now, envelope, events)
-        except TypeError:  # an extractor's number that JSON does not know, or a label that is no text
-            for event in events:
-                event["data"] = self._clean_data(event["data"])
-            body = encode_frame(stream.id, now, self._clean(envelope)[0], events)
-        if len(body) > target.max_frame_bytes:
-            events = [without_content(event) for event in events]
-            body = encode_frame(stream.id, now, envelope, events)
-        if len(body) > target.max_frame_bytes:  # then it is the name of a model, or an event of the program's own
-            events = [{**event, "data": self._cut(event["data"])} for event in events]
-            body = encode_frame(stream.id, now, self._cut(envelope), events)
-        placed = target.append(body, len(events), stream, priority)
-        if self.bus.handlers or self.tracing.live:
-            self._announce_live(target, body, placed)
-
-    def _announce_live(self, target: Log, body: bytes, placed: Appended | None) -> None:
-        """To live spans what happened, even if the log had no room for it; to subscribers what is kept."""
-        first_seq, first_version = placed or (0, 0)
-        records = decode_frame(body, first_seq=first_seq, first_version=first_version, constants=target.constants)
-        if self.tracing.live:
-            self.tracing.observe(records)
-        if placed is not None:
-            self.bus.publish(records)
-
-    # Cleaning.
-
-    def _clean(self, value: Any) -> tuple[Any, Data]:
-        """*value* as JSON data without secrets, and what that changed as keys for an event's data."""
-        cleaned, marks = self.cleaner.clean(value)
-        return cleaned, _noted(marks)
-
-    def _clean_messages(self, messages: Any) -> tuple[Any, Data]:
-        if messages is None:
-            return None, {}
-        cleaned, marks = self.cleaner.messages(messages)
-        return cleaned, _noted(marks)
-
-    def _clean_data(self, data: Data) -> Data:
-        cleaned, marks = self._clean(data)
-        return {**cleaned, **marks}
-
-    def _cut(self, data: Mapping[str, Any]) -> Data:
-        cleaned, marks = self.cleaner.clean(data, max_bytes=MAX_CUT_DATA)
-        return cleaned if marks is None else {**cleaned, **_together(cleaned, _noted(marks))}
-
-    def _clean_facts(self, data: Data, texts: Sequence[str], nested: Sequence[str]) -> Data:
-        cleaned, marks = self.cleaner.facts(data, texts, nested)
-        return cleaned if marks is None else {**cleaned, **_noted(marks)}
-
-    def _error_text(self, error: str) -> str:
-        return truncate(self._clean(error)[0], MAX_ERROR_TEXT)
-
     def _labels(self) -> Data:
         found = labels()
         return self._clean_labels(found) if found else {}
@@ -513,22 +225,6 @@ class Recorder:
                 note()
             except Exception as error:
                 self.trouble("what a finaliser left", error)
-
-
-def _noted(marks: Marks | None) -> Data:
-    """What cleaning changed, as keys for an event's data."""
-    if marks is None:
-        return {}
-    noted: Data = {"sanitised": marks.sanitised} if marks.sanitised else {}
-    return {**noted, "redacted": marks.redacted} if marks.redacted else noted
-
-
-def _together(one: Data, other: Data) -> Data:
-    """Two of what `_noted` gives, counted together."""
-    if not other:
-        return one
-    reasons: Counter[str] = Counter(one.get("sanitised", {})) + Counter(other.get("sanitised", {}))
-    return _noted(Marks(dict(reasons), one.get("redacted", 0) + other.get("redacted", 0)))
 
 
 _hub: Callable[[], Recorder | None] | None = None

@@ -25,13 +25,14 @@ from hub.forking import undivided
 from hub.harmless import log
 from hub.manual import ManualCall
 from hub.pipeline import Pipeline, Sink
-from hub.recorder import Clock, Recorder, emit_to, new_id
+from hub.recorder import Recorder, emit_to
 from hub.recovery import recover
 from hub.spool import Spool
 from hub.store import EventStore
 from hub.store_sink import StoreSink
 from hub.telemetry import Tracing
 from hub.traced import TraceOptions, traced
+from hub.writer import Clock, new_id
 from storage import open_store
 
 E = TypeVar("E", bound=Event)

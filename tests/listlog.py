@@ -11,8 +11,9 @@ from hub.content import Cleaner
 from hub.events import Constants, EventRecord, decode_frame
 from hub.facts import Capture
 from hub.log import Appended, Stream
-from hub.recorder import Clock, Recorder
+from hub.recorder import Recorder
 from hub.tracing_context import Mint, sampler_from
+from hub.writer import Clock
 
 
 class ListLog:

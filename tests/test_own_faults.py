@@ -19,11 +19,11 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 import hub as hub_package
 from hub import Event, ManualCall, traced
 from hub.demo.server import LoopbackServer
-from hub.recorder import Clock
 from hub.runtime import Hub
 from hub.span_sink import SpanSink
 from hub.store import AppendResult
 from hub.telemetry import Tracing
+from hub.writer import Clock
 from tests.calls_of import durable_hub
 from tests.openai_kit import demo, each, play, value
 from tests.spools import ListStore
