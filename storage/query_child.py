@@ -9,6 +9,7 @@ import multiprocessing
 import resource
 import signal
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from hub.errors import QueryLimit, QueryRefused, StoreError
@@ -26,23 +27,33 @@ def run_in_child(path: Path, sql: str, params: Params = (), *, limits: Limits | 
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_answer, args=(theirs, path, sql, params, limits), daemon=True)
-    child.start()
-    theirs.close()
     try:
+        _start(child)
+        theirs.close()
         if not ours.poll(limits.seconds + _GRACE_SECONDS):
             raise QueryLimit(f"the query ran longer than {limits.seconds:g} s", "narrow it down, or allow more time")
         answer = ours.recv()
     except EOFError:
         raise QueryLimit("the query's process ended without an answer", "select fewer rows or shorter text") from None
     finally:
-        child.kill()
-        child.join()
+        if child.pid is not None:
+            child.kill()
+            child.join()
         child.close()
         ours.close()
     if isinstance(answer, Result):
         return answer
     kind, facts = answer
     raise kind(*facts)
+
+
+def _start(child: BaseProcess) -> None:
+    """A Ctrl-C waits until the fork is over: raised in a hook of `os.register_at_fork` Python forgets it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        child.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _answer(to: Connection, path: Path, sql: str, params: Params, limits: Limits) -> None:
