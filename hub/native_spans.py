@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
 from opentelemetry import trace
 from opentelemetry.context import Context, get_current
@@ -16,6 +15,8 @@ from hub.span_content import content_attributes
 from hub.span_shape import CallShape, SpanShape, shape_of, span_name, start_attributes
 from hub.tracing_context import Mint, Minted
 
+MAX_OPEN = 16_384
+"""Spans kept for calls that have not ended. The oldest go first: calls that nobody ever ends leave no others."""
 _TOLD = (
     *("provider", "model", "operation", "tier", "server_address", "stream", "params"),
     *("replay_of_trace_id", "replay_of_span_id"),
@@ -29,9 +30,9 @@ def not_at_all(data: dict[str, Any]) -> tuple[dict[str, Any], object]:
 
 
 class NativeSpan(Minted):
-    """A call's span, open on the program's tracer. Dropped without its response, it is never exported."""
+    """A call's span, open on the program's tracer. Without its response it is never exported."""
 
-    __slots__ = ("__weakref__", "begun", "content", "records", "span")
+    __slots__ = ("begun", "content", "records", "span")
 
     def __init__(self, envelope: dict[str, Any], context: Context, span: Span, begun: int) -> None:
         super().__init__(envelope, context)
@@ -62,7 +63,8 @@ class NativeTracer:
     ) -> None:
         self._tracer = trace.get_tracer("llm-hub", tracer_provider=provider)
         self._mint, self._content, self._clean, self._clock = mint, content, clean, clock
-        self._open: WeakValueDictionary[str, NativeSpan] = WeakValueDictionary()
+        self._open: dict[str, NativeSpan] = {}
+        # Not by weak references: the collector clears those to a stream before the stream's finaliser ends its call.
 
     def begin(self, request: Mapping[str, Any]) -> Minted:
         """Start a span in the current context for a call of which *request* is known."""
@@ -86,7 +88,15 @@ class NativeTracer:
         native = NativeSpan(envelope, trace.set_span_in_context(span, ambient), span, begun)
         if span.is_recording():
             self._open[envelope["span_id"]] = native
+            if len(self._open) > MAX_OPEN:
+                self._forget_the_oldest()
         return native
+
+    def _forget_the_oldest(self) -> None:
+        try:
+            self._open.pop(next(iter(self._open)), None)
+        except RuntimeError:  # another thread came between; the next call sees to it
+            pass
 
     def _start(self, given: Mapping[str, Any], ambient: Context, begun: int) -> Span:
         request, _ = self._clean({key: given[key] for key in _TOLD if given.get(key)})
@@ -113,7 +123,7 @@ class NativeTracer:
             if not record["type"].endswith(":debug"):
                 native.records.append(record)
         if response is not None:
-            del self._open[native.envelope["span_id"]]
+            self._open.pop(native.envelope["span_id"], None)
             shape = shape_of(native.records, content=native.content if self._content else None)
             if shape is not None:
                 self._finish(native, shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from hub import traced
 from hub.span_sink import SpanSink
 from hub.telemetry import Tracing, double_instrumentation, resolve_mode, resource_attributes
 from tests.call_events import SECRET, CallEvents, whole_call
+from tests.calls_of import ListHub
 from tests.listlog import ListLog, recorder_on
 from tests.otlp_receiver import OtlpReceiver, receiving
 
@@ -81,6 +85,35 @@ def test_spans_inside_a_native_call_are_its_children(provider: TracerProvider) -
     assert isinstance(inner, ReadableSpan)
     assert inner.parent is not None
     assert f"{inner.parent.span_id:016x}" == minted.envelope["span_id"]
+
+
+def test_a_stream_collected_in_a_circle_ends_its_span() -> None:
+    ended, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(ended))
+    hub = ListHub()
+    assert hub.recorder is not None
+    hub.recorder.tracing = Tracing("native", {}, provider=provider)
+
+    def words(prompt: str) -> Iterator[str]:
+        yield from "abc"
+
+    circle: list[Any] = [traced(words, hub=hub)("x")]
+    next(circle[0])
+    circle.append(circle)
+    del circle
+    gc.collect()
+    (span,) = ended.get_finished_spans()
+    assert (span.attributes or {})["hub.status"] == "abandoned"
+
+
+def test_spans_of_calls_that_nobody_ends_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.native_spans.MAX_OPEN", 3)
+    tracing = Tracing("native", {}, provider=TracerProvider())
+    first, *_, last = [tracing.begin({}) for _ in range(9)]
+    open_spans = tracing._native._open  # type: ignore[union-attr]
+    assert len(open_spans) == 3
+    assert last.envelope["span_id"] in open_spans
+    assert first.envelope["span_id"] not in open_spans
 
 
 def test_native_without_a_provider_still_gives_ids() -> None:
