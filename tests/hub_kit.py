@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx  # noqa: F401  # the openai SDK breaks where it meets one that is half imported, as a finaliser may
 import openai
 
 import hub as api
