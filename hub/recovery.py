@@ -293,7 +293,8 @@ class _Takeover:
         state = self._control.sink(STORE)
         passed = self._remember(PASSED_BEFORE_CLOSING, state.passed) + count
         self._control.words[EMITTED] = emitted
-        self._control.move(STORE, replace(state, passed=passed))
+        # A takeover that was killed after it had settled has passed everything already.
+        self._control.move(STORE, replace(state, passed=max(state.passed, passed)))
         return emitted
 
     # Counts.

@@ -30,7 +30,7 @@ def kill(folder: Path, kills: int, *, seed: int, seconds: float = 0.3, durabilit
         check=False,
     )
     complaints = [line for line in done.stderr.splitlines() if not line.startswith("hub: calls are kept in")]
-    assert (done.returncode, complaints) == (0, []), f"seed {seed}"
+    assert (done.returncode, complaints) == (0, []), f"seed {seed}: exit {done.returncode}, {complaints}"
     return Said.read(folder / "said")
 
 

@@ -374,6 +374,21 @@ def test_a_recovery_that_breaks_off_anywhere_is_finished_by_the_next(tmp_path: P
             assert list(root.iterdir()) == []
 
 
+def test_what_memory_mode_lost_is_counted_once_though_its_recovery_broke_off(tmp_path: Path) -> None:
+    class Broken(ListStore):
+        def append(self, events: Sequence[EventRecord]) -> AppendResult:
+            raise KeyboardInterrupt
+
+    spool = left_behind(tmp_path, durability="memory")
+    put(spool, Stream(new_id()), 5)
+    spool.close()
+    with pytest.raises(KeyboardInterrupt):
+        recover(tmp_path, Broken())
+    store = ListStore()
+    recover(tmp_path, store)
+    assert [event["data"]["count"] for event in store.of_type("hub:dropped")] == [5]
+
+
 def test_a_store_that_is_away_leaves_the_spool_for_later(tmp_path: Path) -> None:
     class Away(ListStore):
         def append(self, events: Sequence[EventRecord]) -> AppendResult:
