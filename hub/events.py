@@ -116,7 +116,7 @@ class Event(BaseModel):
     `Event` whose attributes are the payload's keys.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), defer_build=True)
 
     event_type: ClassVar[str] = ""
     event_schema_version: ClassVar[int] = 1
@@ -212,7 +212,7 @@ def upcast(record: EventRecord) -> EventRecord:
 class Usage(BaseModel):
     """Tokens, inclusive: input contains cached and cache-written ones, output contains reasoning. None is unknown."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
     input_tokens: int | None = None
     output_tokens: int | None = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated
 
 from pydantic import StringConstraints, TypeAdapter
@@ -71,7 +72,7 @@ _SCHEME = (
 )
 _URL = r"""(?P<url>://[^\s/:@"'<>\\]*:)(?!\[REDACTED)[^\s/"'<>\\?\#]+(?=@)"""
 
-_KEYS = re.compile(rf"{_LEFT}(?:{'|'.join(_VENDOR_KEYS)}|{_LOOSE_SK}|{_SCHEME})|{_PEM}|{_URL}", re.ASCII)
+_KEYS = rf"{_LEFT}(?:{'|'.join(_VENDOR_KEYS)}|{_LOOSE_SK}|{_SCHEME})|{_PEM}|{_URL}"
 
 _BEFORE_KEY = ("api", "secret", "private", "access", "account", "signing", "encryption", "subscription", "master")
 _BEFORE_TOKEN = ("access", "refresh", "auth", "id", "session", "security", "bearer", "api", "oauth", "bot", "private")
@@ -83,7 +84,7 @@ _STRONG = (
     rf"|pwd(?!\\*[\"']?{_BLANK}[:=]>?{_BLANK}\\*[\"']?[/~.])"
 )
 _ASSIGN = rf"{_BLANK}(?:=>?(?!=)|%3D){_BLANK}"
-_NAMES = re.compile(
+_NAMES = (
     # "name": "value", name = 'value', \"name\": \"value\" of JSON inside JSON: all up to the quote that closes it
     rf"(?P<quoted>(?:{_STRONG})\\*[\"']?(?:{_BLANK}:{_BLANK}|{_ASSIGN})(?P<q>\\*[\"'])){_FRESH}"
     r"(?:(?!(?P=q))(?:\\+.|[^\\\r\n])){6,}"
@@ -101,8 +102,7 @@ _NAMES = re.compile(
     r"[^\s\"'\\&;<>\#]{6,}"
     # token: weak, since pagination and tokenizers use the word too; what follows must look like a secret
     rf"|(?P<weak>token\\*[\"']?{_BLANK}(?:=>?|:|%3D){_BLANK}(?:\\*[\"'])?){_FRESH}"
-    r"(?=[A-Za-z._~+/-]*[0-9])[A-Za-z0-9._~+/-]{20,}={0,2}",
-    re.IGNORECASE | re.ASCII,
+    r"(?=[A-Za-z._~+/-]*[0-9])[A-Za-z0-9._~+/-]{20,}={0,2}"
 )
 
 
@@ -229,8 +229,13 @@ def _apply_custom(pattern: re.Pattern[str], text: str) -> tuple[str, int]:
     return (MARK.join(pieces), count) if count else (text, 0)
 
 
-_NAMES_MATCH, _KEYS_MATCH = _matcher(_name_matcher()), _matcher(_KEY_MATCHER)
-_BUILT_IN = (_Rule(_NAMES, _NAMES_MATCH, lead=8), _Rule(_KEYS, _KEYS_MATCH, lead=512))
+@cache
+def _built_in() -> tuple[_Rule, _Rule]:
+    """The rules for names and for keys. Compiling them takes 30 ms, which an import has better use for."""
+    return (
+        _Rule(re.compile(_NAMES, re.IGNORECASE | re.ASCII), _matcher(_name_matcher()), lead=8),
+        _Rule(re.compile(_KEYS, re.ASCII), _matcher(_KEY_MATCHER), lead=512),
+    )
 
 
 def _custom(pattern: str) -> re.Pattern[str]:
@@ -255,9 +260,11 @@ class Redactor:
     Raises: ConfigError: One of *patterns* is no regular expression, or matches the empty text.
     """
 
-    __slots__ = ("_custom", "_function", "_own", "shortest")
+    __slots__ = ("_built_in", "_custom", "_function", "_key_in", "_name_in", "_own", "shortest")
 
     def __init__(self, *, patterns: Sequence[str] = (), redact: Callable[[str], str] | None = None) -> None:
+        self._built_in = _built_in()
+        self._name_in, self._key_in = (rule.may_match for rule in self._built_in)
         self._custom = tuple(map(_custom, patterns))
         self._function = redact
         self._own = bool(patterns) or redact is not None
@@ -269,16 +276,16 @@ class Redactor:
         Every name is followed by = or a colon. To look for those first spares a program that pauses between calls,
         where the matcher's tables are out of the processor's cache.
         """
-        if self._own or _KEYS_MATCH(text):
+        if self._own or self._key_in(text):
             return False
-        return not (("=" in text or ":" in text or "%3" in text) and _NAMES_MATCH(text))
+        return not (("=" in text or ":" in text or "%3" in text) and self._name_in(text))
 
     def __call__(self, text: str) -> tuple[str, int, bool]:
         """*text* redacted, how many secrets went, and whether the user's function failed on it."""
         count = 0
         for _ in range(_ROUNDS):
             before = count
-            for rule in _BUILT_IN:
+            for rule in self._built_in:
                 if rule.may_match(text):
                     text, found = rule.apply(text)
                     count += found
