@@ -28,7 +28,10 @@ TRIES_AT_STOP = 3
 
 
 class Sink(Protocol):
-    """Somewhere events go. Called from one thread at a time; `name` is unique among the sinks of a hub."""
+    """Somewhere events go. Called from one thread at a time; `name` is unique among the sinks of a hub.
+
+    A sink to which each batch is dear may have `linger`: the seconds that a small one waits for company.
+    """
 
     name: str
 
@@ -223,6 +226,8 @@ class _SinkThread:
         """In a row."""
         self._sink = sink
         self._emit = emit
+        self._linger = float(getattr(sink, "linger", LINGER))
+        self._enough = LINGER_BELOW if self._linger <= LINGER else MAX_EVENTS
         self._cursor = spool.reader(sink.name)
         self._refusals = 0
         self._stopping = False
@@ -264,8 +269,8 @@ class _SinkThread:
 
     def _next(self) -> Batch | None:
         waiting = self._cursor.waiting
-        if waiting < LINGER_BELOW and not self._stopping and not self.failures:
-            hurried = self.gate.wait(LINGER if waiting else POLL)
+        if waiting < self._enough and not self._stopping and not self.failures:
+            hurried = self.gate.wait(self._linger if waiting else POLL)
             if not waiting and not hurried:
                 return None
         politeness.behind = waiting > MAX_EVENTS
