@@ -18,7 +18,7 @@ from hub.spool.durability import Gate
 MAX_EVENTS, MAX_BYTES = 500, 4 << 20
 """Of one batch. Twice as many go no faster, and hold the lock of the database's writers for 90 ms instead of 40."""
 POLL = 0.04
-LINGER = 0.025
+LINGER = 0.05
 LINGER_BELOW = 200
 """Events. A smaller batch waits LINGER seconds for company."""
 KEEPER_POLL = 0.025
