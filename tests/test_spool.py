@@ -654,7 +654,7 @@ def test_coroutines_wait_for_the_disk_without_holding_up_their_loop(
         while not waiting.done():
             await asyncio.sleep(0.005)
             turns += 1
-        await spool.async_sync()
+        assert await spool.syncer.future(asyncio.get_running_loop())
         return waiting.result(), turns
 
     on_disk, turns = asyncio.run(run())

@@ -6,7 +6,6 @@ deleting them, bringing them to the disk) belongs to the keeper's thread, which 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import zlib
@@ -331,19 +330,6 @@ class Spool:
                 self._busy = before
 
     # Waiting for the disk.
-
-    def sync(self) -> None:
-        """Wait until the frames appended so far are on the disk, at most `durable_timeout`."""
-        self.syncer.wait()
-
-    async def async_sync(self) -> None:
-        """`sync` without holding up the running loop."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # a loop that is not asyncio's
-            self.syncer.wait()
-        else:
-            await self.syncer.future(loop)
 
     # The sinks' side.
 
