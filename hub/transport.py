@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import finalize
 from zlib import crc32
 
 import orjson
 
 from hub import recorder as recorders
-from hub.calls import Call
+from hub.calls import Call, current_call
 from hub.exchange import SEEN, Reception, WireCall, enter, leave, wire_call
 from hub.extractors.requests import asked
 from hub.extractors.wire import address_of, operation_of, provider_of
+from hub.recorder import Recorder
 from hub.views import subclass
 from hub.watch import HasRecorder, async_sync, sync, trouble
 
@@ -31,6 +32,14 @@ else:
     _Base = object
 
 
+class _From(NamedTuple):
+    """What a transport or client was told about recording."""
+
+    hub: HasRecorder | None = None
+    alone: bool = True
+    provider: str | None = None
+
+
 class RecordingTransport(_Base):
     """Around another transport, sync or async: pass it as `transport=` to a client.
 
@@ -39,12 +48,20 @@ class RecordingTransport(_Base):
     passes unrecorded. Headers, cookies and the URL's query are never recorded.
     """
 
-    def __init__(self, inner: Any, *, hub: HasRecorder | None = None) -> None:
+    def __init__(
+        self, inner: Any, *, hub: HasRecorder | None = None, alone: bool = True, provider: str | None = None
+    ) -> None:
+        """
+        Args:
+            hub: Where exchanges that are calls of their own are recorded; the default hub where None.
+            alone: False: only exchanges within an open call are recorded, wherever that one is, as attempts of it.
+            provider: Who answers, where the host does not tell.
+        """
         self._inner = inner
-        self._hub = hub
+        self._from = _From(hub, alone, provider)
 
     def handle_request(self, request: Any) -> Any:
-        exchange = _begin(request, self._hub)
+        exchange = _begin(request, self._from)
         if exchange is None:
             return self._inner.handle_request(request)
         tokens = enter(exchange.call, SEEN)
@@ -60,7 +77,7 @@ class RecordingTransport(_Base):
         return response
 
     async def handle_async_request(self, request: Any) -> Any:
-        exchange = _begin(request, self._hub)
+        exchange = _begin(request, self._from)
         if exchange is None:
             return await self._inner.handle_async_request(request)
         tokens = enter(exchange.call, SEEN)
@@ -125,7 +142,7 @@ _failed: ContextVar[tuple[int, str] | None] = ContextVar("hub_failed_exchange", 
 """What the last failed exchange of this context sent, and the event that says so."""
 
 
-def _begin(request: Any, hub: HasRecorder | None) -> WireCall | None:
+def _begin(request: Any, source: _From) -> WireCall | None:
     """What records *request*; None when nothing does."""
     wire = wire_call.get()
     if wire is SEEN:
@@ -137,7 +154,7 @@ def _begin(request: Any, hub: HasRecorder | None) -> WireCall | None:
             return None
         raw = _content(request)
         if wire is None or not wire.call.open:
-            wire = _alone(url, operation, raw, hub)
+            wire = _alone(url, operation, raw, source)
         if wire is not None and wire.call.recording:
             wire.leaves(raw)
             return wire  # type: ignore[no-any-return]
@@ -154,8 +171,16 @@ def _content(request: Any) -> bytes | None:
     return content if isinstance(content, bytes) else None
 
 
-def _alone(url: Any, operation: str, raw: bytes | None, hub: HasRecorder | None) -> WireCall | None:
-    recorder = recorders.default() if hub is None else hub.recorder
+def _recorder(source: _From) -> Recorder | None:
+    """Who records an exchange that no traced client bounds; None when nobody does."""
+    if source.alone:
+        return recorders.default() if source.hub is None else source.hub.recorder
+    outer = current_call.get()
+    return outer.recorder if outer is not None and outer.open and outer.recording else None
+
+
+def _alone(url: Any, operation: str, raw: bytes | None, source: _From) -> WireCall | None:
+    recorder = _recorder(source)
     if recorder is None or raw is None:
         return None
     body = orjson.loads(raw)
@@ -168,7 +193,7 @@ def _alone(url: Any, operation: str, raw: bytes | None, hub: HasRecorder | None)
     failed = _failed.get()
     call = recorder.start(
         source="transport",
-        provider=provider_of(url.host),
+        provider=source.provider or provider_of(url.host),
         model=wanted.model,
         operation=operation,
         messages=wanted.messages,
@@ -265,19 +290,21 @@ def recording_class(cls: type) -> type:
     pick: Any = cls._transport_for_url  # type: ignore[attr-defined]
 
     def transport_for_url(self: Any, url: Any) -> RecordingTransport:
-        return RecordingTransport(pick(self, url), hub=getattr(self, "_hub_hub", None))
+        hub, alone, provider = getattr(self, "_hub_from", _From())
+        return RecordingTransport(pick(self, url), hub=hub, alone=alone, provider=provider)
 
-    members = {"__slots__": ("_hub_hub", "_hub_original"), "_transport_for_url": transport_for_url}
+    members = {"__slots__": ("_hub_from", "_hub_original"), "_transport_for_url": transport_for_url}
     return subclass(cls, members)
 
 
-def recording_view(client: Any, hub: HasRecorder | None) -> Any:
-    """Another face of *client*, sharing its state, pool and cookies; closing either closes both."""
+def recording_view(client: Any, hub: HasRecorder | None, *, alone: bool = True, provider: str | None = None) -> Any:
+    """Another face of *client*, sharing its state, pool and cookies; closing either closes both. The other arguments
+    are those of `RecordingTransport`."""
     kind: Any = type(client)
     cls = recording_class(kind)
     twin: Any = object.__new__(cls)
     twin.__dict__ = client.__dict__
-    twin._hub_hub, twin._hub_original = hub, client
+    twin._hub_from, twin._hub_original = _From(hub, alone, provider), client
     return twin
 
 
@@ -302,5 +329,5 @@ def async_httpx_client(*, hub: HasRecorder | None = None, **settings: Any) -> ht
 
 def _recording(cls: type, hub: HasRecorder | None, settings: dict[str, Any]) -> Any:
     client = recording_class(cls)(**settings)
-    client._hub_hub = hub
+    client._hub_from = _From(hub)
     return client

@@ -391,3 +391,35 @@ def test_interleaved_exchanges_pair(hub: ListHub, server: LoopbackServer) -> Non
 )
 def test_what_the_server_asks_to_wait_is_read_in_every_form(headers: dict[str, str], wait: float | None) -> None:
     assert retry_after_ms(headers) == wait
+
+
+@LIBRARIES
+def test_a_transport_that_records_not_alone_is_silent_outside_of_a_call(
+    hub: ListHub, server: LoopbackServer, library: Any
+) -> None:
+    transport = RecordingTransport(library.HTTPTransport(), hub=hub, alone=False)
+    with library.Client(transport=transport, base_url=server.base_url) as client:
+        assert client.post("/chat/completions", json=body()).status_code == 200
+    assert hub.calls == []
+
+
+@LIBRARIES
+def test_a_transport_that_records_not_alone_adds_attempts_to_the_call_around_it_whoever_records_that(
+    hub: ListHub, server: LoopbackServer, library: Any
+) -> None:
+    transport = RecordingTransport(library.HTTPTransport(), alone=False, provider="kettle")
+
+    with library.Client(transport=transport, base_url=server.base_url) as client:
+
+        @traced(hub=hub)
+        def ask(messages: Any) -> str:
+            for _ in range(2):
+                answer = client.post("/chat/completions", json=body(seed=7), headers=demo("fail=503 times=1 size=79"))
+            return str(answer.json()["choices"][0]["message"]["content"])
+
+        ask(ASK)
+    seen = hub.call
+    assert (seen.status, seen.response["attempts"]) == ("ok", 2)
+    assert [retry["status_code"] for retry in seen.retries] == [503]
+    assert seen.retries[0]["provider"] == "kettle"
+    assert seen.response["usage"]["output_tokens"] > 0
