@@ -155,11 +155,21 @@ class Writer:
             inner = orjson.dumps(messages)
             at = raw.find(inner)
             if at >= 0:
-                return {"head": self._wire_text(raw[:at]), "tail": self._wire_text(raw[at + len(inner) :])}
-        return {"body": self._wire_text(raw)}
+                return self._wire_text({"head": raw[:at], "tail": raw[at + len(inner) :]})
+        return self._wire_text({"body": raw})
 
-    def _wire_text(self, raw: bytes) -> str:
-        return self._clean(raw.decode("utf-8", "replace"))[0]  # type: ignore[no-any-return]
+    def _wire_text(self, pieces: Mapping[str, bytes]) -> Data:
+        """The *pieces* as text; `changed` says what of them is not as it was sent, as then they are no proof of it."""
+        wire: Data = {}
+        changed: Data = {}
+        for name, raw in pieces.items():
+            try:
+                text = raw.decode()
+            except UnicodeDecodeError:
+                text, changed = raw.decode("utf-8", "replace"), _together(changed, {"sanitised": {"encoding": 1}})
+            wire[name], marks = self._clean(text)
+            changed = _together(changed, marks)
+        return {**wire, "changed": changed} if changed else wire
 
     def write_attempt(self, call: Call, facts: AttemptFacts, error: str | None, failed_at: int | None) -> None:
         """provider:retry: an attempt of *call*, a root, that another follows."""
