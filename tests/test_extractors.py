@@ -340,12 +340,19 @@ def test_a_stream_that_stops_anywhere_is_never_taken_for_whole_before_its_end_ma
         assert reader.ended == (b"[DONE]" in whole[:at])
 
 
-@given(st.lists(st.binary(max_size=40), max_size=30))
-def test_bytes_of_any_kind_never_raise(pieces: list[bytes]) -> None:
-    reader = StreamReader(200)
+PIECES = st.binary(max_size=40) | st.sampled_from(
+    [b"data:", b"\n", b"\r\n", b"\n\n", b"data: [DONE]", b'{"error": {"message": "no"}}', b'{"choices": [7]}', b"[1]"]
+)
+
+
+@given(st.lists(PIECES, max_size=30))
+def test_bytes_of_any_kind_are_counted_the_same_however_they_come(pieces: list[bytes]) -> None:
+    in_pieces, at_once = StreamReader(50), StreamReader(50)
     for piece in pieces:
-        reader.feed(piece)
-    reader.facts()
+        in_pieces.feed(piece)
+    at_once.feed(b"".join(pieces))
+    counts = [(reader.facts()["chunk_count"], reader.ended, reader.error) for reader in (in_pieces, at_once)]
+    assert counts[0] == counts[1]
 
 
 @given(st.data())
@@ -362,10 +369,20 @@ def test_events_come_out_whole_however_they_are_cut(data: st.DataObject) -> None
     assert [one.decode() for one in seen] == payloads
 
 
-def test_an_event_beyond_the_bound_is_left_out_and_the_next_one_read() -> None:
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"data: " + b"x" * 100, b"x" * 100 + b"\n\n"],
+        [b"data: " + b"x" * 100 + b"\n\n"],
+        [b"data: " + b"x" * 30, b"x" * 30, b"\n\n"],
+        [b"data: x\ndata: " + b"x" * 50 + b"\n\n"],
+        [b"data: " + b"x" * 50, b"data: in its middle\n\n"],
+    ],
+    ids=["twice too long", "at once", "little by little", "two lines", "data in its middle"],
+)
+def test_an_event_beyond_the_bound_is_left_out_and_the_next_one_read(pieces: list[bytes]) -> None:
     parser = SSEData(50)
-    assert parser.feed(b"data: " + b"x" * 100) == []
-    parser.feed(b"x" * 100 + b"\n\n")
+    assert [parser.feed(piece) for piece in pieces] == [[]] * len(pieces)
     assert parser.feed(b"data: small\n\n") == [b"small"]
 
 

@@ -24,13 +24,11 @@ class SSEData:
         if b"\n" not in piece:
             self._keep(piece)
             return []
-        if self._line:
-            piece = b"".join([*self._line, piece])
-            self._line.clear()
         lines = piece.split(b"\n")
-        rest = lines.pop()
-        self._line_size = 0
-        if rest:
+        if self._line:
+            self._keep(lines[0])
+            lines[0] = self._kept()
+        if rest := lines.pop():
             self._keep(rest)
         events: list[bytes] = []
         for line in lines:
@@ -38,17 +36,24 @@ class SSEData:
                 self._data_size += len(line)
                 if self._data_size <= self._max_event:
                     self._data.append(line[5:].strip())
-            elif self._data and line in (b"", b"\r"):
-                events.append(self._take())
+            elif self._data_size and line in (b"", b"\r"):
+                if self._data_size <= self._max_event:
+                    events.append(b"\n".join(self._data))
+                self._data.clear()
+                self._data_size = 0
         return events
 
-    def _take(self) -> bytes:
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        self._data.clear()
-        self._data_size = 0
-        return data
-
     def _keep(self, piece: bytes) -> None:
+        """Of a line that is too long its beginning tells what it is."""
+        room = self._max_event - self._line_size
         self._line_size += len(piece)
-        if self._line_size <= self._max_event:
-            self._line.append(piece)
+        if room > 0:
+            self._line.append(piece[:room])
+
+    def _kept(self) -> bytes:
+        line = b"".join(self._line)
+        if line.startswith(b"data:"):
+            self._data_size += self._line_size - len(line)
+        self._line.clear()
+        self._line_size = 0
+        return line
