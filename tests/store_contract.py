@@ -205,9 +205,11 @@ class StoreContract:
         assert list(store.open_calls("ours")) == []
         assert len(store.open_calls("theirs")) == 1
 
-    def test_closing_twice_is_harmless(self, store: Store) -> None:
+    def test_closing_twice_is_harmless(self, store: Store, factory: Factory) -> None:
+        store.append(kept := factory.call())
         store.close()
         store.close()
+        assert list(store.read_all().events) == kept
 
     # Erasure.
 

@@ -11,6 +11,7 @@ import types
 import uuid
 from collections import OrderedDict, deque, namedtuple
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -314,16 +315,19 @@ def test_a_hostile_object_does_no_harm(make: type) -> None:
 
 
 def test_a_caller_close_to_the_recursion_limit_gets_a_marker() -> None:
+    whole = [[[[{"a": ["x"]}]]]]
+    found: list[Any] = []
+
     def dive(levels: int) -> Any:
-        return dive(levels - 1) if levels else Cleaner().clean([[[[{"a": ["x"]}]]]])[0]
+        return dive(levels - 1) if levels else Cleaner().clean(whole)[0]
 
     left = sys.getrecursionlimit() - len(list(_frames()))
-    for spare in range(5, 60, 5):
-        try:
-            plain = dive(left - spare)
-        except RecursionError:
-            continue
-        orjson.dumps(plain)
+    for spare in range(80):
+        with suppress(RecursionError):  # the caller's own: there was no room for anything
+            found.append(dive(left - spare))
+    marked = found.index(whole)
+    assert found[:marked] == ["<builtins.list>"] * marked != []
+    assert found[marked:] == [whole] * (len(found) - marked)
 
 
 def _frames() -> Iterator[types.FrameType]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hub import forking
+from hub.errors import StoreUnavailable
 from hub.spool.folder import let_go, make_folder, take_lock
 from storage.connection import write_lock
 from storage.sqlite import SQLiteStore
@@ -112,5 +113,13 @@ def test_a_child_forked_while_the_store_was_written_does_not_keep_its_lock(tmp_p
     with ExitStack() as ends:
         with write_lock(path):
             ends.enter_context(child())
-        with write_lock(path, wait=0.2):
-            pass
+            assert not can_be_written(path)
+        assert can_be_written(path)
+
+
+def can_be_written(path: Path) -> bool:
+    try:
+        with write_lock(path, wait=0):
+            return True
+    except StoreUnavailable:
+        return False

@@ -236,7 +236,8 @@ def test_no_payload_breaks_a_row(events: list[tuple[str, dict[str, Any], dict[st
             fold(row, record)
             projections.price(row, book("3"))
             for values in (row, attempt):
-                connection.execute(f"SELECT {','.join('?' * len(values))}", tuple(values.values()))
+                bound = tuple(values.values())
+                assert connection.execute(f"SELECT {','.join('?' * len(bound))}", bound).fetchone() == bound
     connection.close()
 
 
