@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +16,10 @@ import pytest
 from hub.runtime import Hub
 from hub.session import session
 from hub.spool.folder import folders
+from tests.child_programs import ended, start
 from tests.killed_program import settings_in
-from tests.kills import REPOSITORY, Found, Said, bring_in
+from tests.kills import Found, Said, bring_in
 from tests.spools import assert_exact
-from tests.test_kill import without_settings
 
 CALL = (4, 1, 4)
 """Events, and the first and last version, of a call that is complete."""
@@ -141,31 +139,6 @@ def test_loops_one_after_the_other_and_beside_each_other_are_paired(hub: Hub, tm
 
 
 PROGRAM = """
-import asyncio, multiprocessing, os, sys, threading, time
-import hub
-from hub.calls import current_call
-
-@hub.traced(provider="acme", model="acme-1")
-def ask(prompt):
-    return current_call.get()
-
-@hub.traced(provider="acme", model="acme-1")
-async def aask(prompt):
-    await asyncio.sleep(0)
-    return current_call.get()
-
-@hub.traced(provider="acme", model="acme-1")
-def stream(prompt):
-    yield current_call.get()
-    yield " and more"
-
-def say(call):
-    os.write(1, b"E %s 4 ok\\n" % call.id.encode())
-
-async def many(count):
-    for call in await asyncio.gather(*(aask(str(n)) for n in range(count))):
-        say(call)
-
 def work(rounds=3):
     for n in range(rounds):
         asyncio.run(many(5))
@@ -298,28 +271,10 @@ with context.Pool(2) as pool:
 
 def run(folder: Path, program: str, processes: int = 1) -> Found:
     """Run *program* so many times at once; what it said, and nothing but, is in the store then."""
-    settings = settings_in(folder)
-    surroundings = {"HUB_DB_URL": settings.db_url, "HUB_SPOOL_DIR": str(settings.spool_dir), "HUB_PROJECT": "kills"}
-    (folder / "program.py").write_text(PROGRAM + program)
-    with (folder / "said").open("ab") as said:
-        running = [
-            subprocess.Popen(
-                [sys.executable, "program.py"],
-                stdout=said,
-                stderr=subprocess.PIPE,
-                cwd=folder,
-                env={**without_settings(), **surroundings, "PYTHONPATH": str(REPOSITORY)},
-                text=True,
-            )
-            for _ in range(processes)
-        ]
-    for process in running:
-        try:
-            _, errors = process.communicate(timeout=90)
-        finally:
-            process.kill()
+    for process in start(folder, PROGRAM + program, processes):
+        exit_code, errors = ended(process, timeout=90)
         complaints = [line for line in errors.splitlines() if not line.startswith("hub: calls are kept in")]
-        assert (process.returncode, complaints) == (0, [])
+        assert (exit_code, complaints) == (0, [])
     bring_in(folder)
     found, heard = Found(folder), Said.read(folder / "said")
     found.assert_sound()

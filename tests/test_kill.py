@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +12,9 @@ import pytest
 
 from hub.runtime import Hub
 from hub.spool.folder import folders
+from tests.child_programs import ended, start
 from tests.killed_program import settings_in
-from tests.kills import REPOSITORY, Found, Said, bring_in, kill
+from tests.kills import Found, Said, bring_in, kill
 
 KILLS = 20
 
@@ -77,35 +76,10 @@ def test_what_a_kill_takes_in_memory_mode_is_counted(tmp_path: Path, seed: int) 
 
 
 PROGRAM = """
-import asyncio, os, signal, sys, threading, time
-import hub
-from hub.calls import current_call
-
-@hub.traced(provider="acme", model="acme-1")
-def ask(prompt):
-    return current_call.get()
-
-@hub.traced(provider="acme", model="acme-1")
-async def aask(prompt):
-    await asyncio.sleep(0)
-    return current_call.get()
-
-@hub.traced(provider="acme", model="acme-1")
-def stream(prompt):
-    yield current_call.get()
-    yield " and more"
-
 @hub.traced(provider="acme", model="acme-1")
 async def hang(prompt):
     print("R", current_call.get().id, 2, "-", flush=True)
     await asyncio.Event().wait()
-
-def say(call):
-    print("E", call.id, 4, "ok", flush=True)
-
-async def many():
-    for call in await asyncio.gather(*(aask(str(n)) for n in range(20))):
-        say(call)
 
 def work():
     for n in range(40):
@@ -127,7 +101,7 @@ def signalled(number):
     time.sleep(20)
 
 loop = asyncio.new_event_loop()
-loop.run_until_complete(many())
+loop.run_until_complete(many(20))
 hanging = loop.create_task(hang("are you there?"))
 loop.run_until_complete(asyncio.sleep(0))
 work()
@@ -152,29 +126,12 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_that_was_said_is_missing_however_the_program_ends(tmp_path: Path, way: str) -> None:
     ending, code = WAYS[way]
-    settings = settings_in(tmp_path)
-    surroundings = {"HUB_DB_URL": settings.db_url, "HUB_SPOOL_DIR": str(settings.spool_dir), "HUB_PROJECT": "kills"}
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM + ending)
-    with (tmp_path / "said").open("wb") as said:
-        ended = subprocess.run(
-            [sys.executable, str(program)],
-            stdout=said,
-            stderr=subprocess.PIPE,
-            cwd=tmp_path,
-            env={**without_settings(), **surroundings, "PYTHONPATH": str(REPOSITORY)},
-            timeout=60,
-            check=False,
-        )
-    assert ended.returncode == code, ended.stderr.decode()
+    [process] = start(tmp_path, PROGRAM + ending)
+    exit_code, errors = ended(process, timeout=60)
+    assert exit_code == code, errors
     bring_in(tmp_path)
     found, heard = Found(tmp_path), Said.read(tmp_path / "said")
     assert len(heard.calls) >= 101
     found.assert_sound()
     found.assert_complete(heard)
     assert found.ends_of_open(heard) in ({"lost"}, {"abandoned"})  # by Python, if it comes to tidy up while we record
-
-
-def without_settings() -> dict[str, str]:
-    """The environment, as if nobody had set up the hub or OpenTelemetry."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("HUB_", "OTEL_"))}
