@@ -17,31 +17,21 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks.collector import running_collector
 from tests.benchmarks.report import Row, show
+from tests.benchmarks.yardstick import Call, spanned
 
 WORDS = ("the quick brown fox jumps over a lazy dog", "seven wizards quietly mix potions", "and so on")
 Message = dict[str, Any]
 Ask = Callable[[], list[Message]]
-Body = Callable[[list[Message]], Awaitable[Any]]
-
-
-class Nowhere(SpanExporter):
-    """Takes spans and does nothing with them."""
-
-    def export(self, spans: Any) -> SpanExportResult:
-        return SpanExportResult.SUCCESS
 
 
 def prose(size: int, seed: int) -> str:
@@ -64,7 +54,7 @@ def answered(text: str) -> dict[str, Any]:
     }
 
 
-async def timed(body: Body, ask: Ask, calls: int, pause: float) -> list[float]:
+async def timed(body: Call, ask: Ask, calls: int, pause: float) -> list[float]:
     """Microseconds of each call; *pause* seconds between two, 0: back to back, in slices that let the loop turn."""
     took = []
     clock = time.perf_counter_ns
@@ -105,7 +95,7 @@ def stored(hub: Any) -> int:
     return int(default_hub().spool.counters().sinks["store"].stored)
 
 
-def compare(name: str, calls: int, pause: float, ask: Ask, plain: Body, span: Body, ours: Body, hub: Any) -> Row:
+def compare(name: str, calls: int, pause: float, ask: Ask, plain: Call, span: Call, ours: Call, hub: Any) -> Row:
     """Five rounds of the three, interleaved; added time is against the plain one."""
     figures: dict[str, list[list[float]]] = {"plain": [], "span": [], "ours": []}
     before = stored(hub)
@@ -128,9 +118,6 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="small numbers, for CI")
     quick = options.parse_args().quick
     calls = 60 if quick else 600
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
-    tracer = provider.get_tracer("yardstick")
     prompt, reply = prose(990, 1), prose(1990, 2)
     taken = iter(range(10**9))
 
@@ -143,16 +130,7 @@ def main() -> None:
     async def plain(messages: list[Message]) -> Any:
         return await answer(messages)
 
-    async def span(messages: list[Message]) -> Any:
-        with tracer.start_as_current_span("chat gpt-5-mini") as current:
-            for key in range(12):
-                current.set_attribute(f"gen_ai.request.attribute.{key}", key)
-            result = await answer(messages)
-            current.set_attribute("gen_ai.usage.input_tokens", 250)
-            current.set_attribute("gen_ai.usage.output_tokens", 500)
-            current.set_attribute("gen_ai.response.model", "gpt-5-mini")
-        return result
-
+    span = spanned(answer)
     with running_collector() as endpoint, started_hub(endpoint) as hub:
         traced = hub.traced(provider="openai", model="gpt-5-mini")(answer)
 

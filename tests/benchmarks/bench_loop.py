@@ -45,37 +45,16 @@ def plain(made: Conversations) -> Call:
     return call
 
 
-def spanned(call: Call) -> Call:
-    """With one span around it."""
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-
-    class Nowhere(SpanExporter):
-        def export(self, spans: Any) -> SpanExportResult:
-            return SpanExportResult.SUCCESS
-
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
-    tracer = provider.get_tracer("yardstick")
-
-    async def with_span(messages: list[dict[str, Any]]) -> Any:
-        with tracer.start_as_current_span("chat gpt-5-mini") as current:
-            for key in range(12):
-                current.set_attribute(f"gen_ai.request.attribute.{key}", key)
-            result = await call(messages)
-            current.set_attribute("gen_ai.usage.input_tokens", 250)
-            current.set_attribute("gen_ai.usage.output_tokens", 500)
-            current.set_attribute("gen_ai.response.model", "gpt-5-mini")
-        return result
-
-    return with_span
-
-
 @contextmanager
 def tracing(mode: str, call: Call) -> Iterator[tuple[Call, Callable[[], int]]]:
     """The call as *mode* traces it, and how many events wait for the slower sink."""
-    if mode != "hub":
-        yield (spanned(call) if mode == "span" else call), lambda: 0
+    if mode == "untraced":
+        yield call, lambda: 0
+        return
+    if mode == "span":
+        from tests.benchmarks.yardstick import spanned
+
+        yield spanned(call), lambda: 0
         return
     from hub.runtime import Hub
     from tests.benchmarks.bench_store import warm
