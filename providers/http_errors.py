@@ -1,0 +1,230 @@
+"""Which error an HTTP answer is: status, headers, and a body in any vendor's shape."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import orjson
+
+from hub.exchange import retry_after_ms
+from hub.redaction import MARK, Redactor
+from providers.errors import (
+    AccessDeniedError,
+    AuthenticationError,
+    ConfigurationError,
+    ContentFilterError,
+    ContextLengthError,
+    InvalidRequestError,
+    LLMError,
+    LLMTimeoutError,
+    NotFoundError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitError,
+)
+
+MAX_BODY = 64 * 1024
+"""Bytes of a body that are read; what an error has to say is at its beginning."""
+_LONGEST_MESSAGE = 500
+
+_BY_CODE: Mapping[str, type[LLMError]] = {
+    "context_length_exceeded": ContextLengthError,
+    "string_above_max_length": ContextLengthError,
+    "request_too_large": ContextLengthError,
+    "insufficient_quota": QuotaExceededError,
+    "billing_hard_limit_reached": QuotaExceededError,
+    "billing_not_active": QuotaExceededError,
+    "billing_error": QuotaExceededError,
+    "insufficient_balance": QuotaExceededError,
+    "content_filter": ContentFilterError,
+    "content_policy_violation": ContentFilterError,
+    "moderation_blocked": ContentFilterError,
+    "responsibleaipolicyviolation": ContentFilterError,
+    "invalid_api_key": AuthenticationError,
+    "authentication_error": AuthenticationError,
+    "permission_error": AccessDeniedError,
+    "permission_denied": AccessDeniedError,
+    "unsupported_country_region_territory": AccessDeniedError,
+    "model_not_found": NotFoundError,
+    "not_found_error": NotFoundError,
+    "rate_limit_exceeded": RateLimitError,
+    "rate_limit_error": RateLimitError,
+    "resource_exhausted": RateLimitError,
+    "overloaded_error": ProviderUnavailableError,
+    "api_error": ProviderUnavailableError,
+    "server_error": ProviderUnavailableError,
+    "timeout_error": LLMTimeoutError,
+    "invalid_request_error": InvalidRequestError,
+    "invalid_argument": InvalidRequestError,
+}
+"""What OpenAI, Azure, Anthropic, Gemini and DeepSeek write as an error's code or type, lower case (2026-11-20)."""
+
+_BY_STATUS: Mapping[int, type[LLMError]] = {
+    401: AuthenticationError,
+    402: QuotaExceededError,
+    403: AccessDeniedError,
+    404: NotFoundError,
+    408: LLMTimeoutError,
+    409: ProviderUnavailableError,
+    413: ContextLengthError,
+    429: RateLimitError,
+}
+
+_TOO_LONG = re.compile(
+    r"context[ _-]?(?:length|window|size)|too many (?:input )?tokens|prompt is too long|input is too long|"
+    r"maximum (?:number of )?(?:input )?tokens",
+    re.IGNORECASE,
+)
+
+_REMEDIES: Mapping[type[LLMError], str] = {
+    AccessDeniedError: "the key is accepted, but not for this: ask for access to the model, or use another key",
+    AuthenticationError: "check the API key: {key_variable}, or ProviderConfig(api_key=...)",
+    ConfigurationError: "set base_url to the address that answers itself",
+    ContentFilterError: "change what is asked; the same request will be refused again",
+    ContextLengthError: "shorten the messages, or choose a model that takes more",
+    InvalidRequestError: "correct the request; the same one will be refused again",
+    LLMTimeoutError: "try again later",
+    NotFoundError: "check the model's name, and base_url",
+    ProviderUnavailableError: "try again later",
+    QuotaExceededError: "add credit or raise the limit of the account; waiting does not help",
+    RateLimitError: "wait, then send less at a time",
+}
+
+
+def error_from_response(
+    status_code: int,
+    body: bytes | str = b"",
+    headers: Any = None,
+    *,
+    provider: str,
+    model: str | None = None,
+    secrets: Sequence[str | None] = (),
+) -> LLMError:
+    """The error that an answer is, to be raised by the caller.
+
+    The vendor's words are part of its message, shortened and without secrets. Also for an error inside an answer of
+    status 200, as routers send it: then the body's own code counts.
+
+    Args:
+        body: The first 64 KiB are read.
+        headers: Any case-insensitive mapping, such as httpx.Headers.
+        secrets: Taken out of the message wherever they stand, such as the API key.
+    """
+    said = _said(body)
+    status = status_code if status_code >= 300 else (said.status or status_code)
+    kind = _kind(status, said)
+    wait = _retry_after(headers)
+    reason = f": {scrubbed(said.message, secrets)}" if said.message else ""
+    if kind is RateLimitError and wait is not None:
+        remedy = f"wait {wait:g} s, then send less at a time"
+    else:
+        remedy = _REMEDIES[kind].format(key_variable=f"{variable_prefix(provider)}_API_KEY")
+    about = f"{provider} answered {status}" + (f" for {model}" if model else "")
+    return kind(
+        f"{about}{reason}; {remedy}",
+        provider=provider,
+        model=model,
+        status_code=status,
+        retryable=_told_to_retry(headers),
+        retry_after=wait,
+    )
+
+
+def variable_prefix(name: str) -> str:
+    """What the environment variables of provider *name* begin with: azure-openai gives AZURE_OPENAI."""
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def scrubbed(text: str, secrets: Sequence[str | None] = ()) -> str:
+    """*text* on one line, at most 500 characters, without *secrets*, what looks like one, and the queries of URLs."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, MARK)
+    text = _QUERY.sub(r"\1", _redactor()(" ".join(text.split()))[0])
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 3] + "..."
+
+
+_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?\"'<>#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+
+
+@cache
+def _redactor() -> Redactor:
+    return Redactor()
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a body says of the error."""
+
+    message: str
+    codes: tuple[str, ...]
+    status: int | None
+
+
+def _said(body: bytes | str) -> _Said:
+    raw = body[:MAX_BODY]
+    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
+    try:
+        error = orjson.loads(raw)
+    except ValueError:
+        return _Said("" if text.lstrip().startswith("<") else text, (), None)
+    while isinstance(error, list) and error:
+        error = error[0]
+    if isinstance(error, Mapping) and error.get("error"):
+        error = error["error"]
+    if not isinstance(error, Mapping):
+        return _Said(error if isinstance(error, str) else "", (), None)
+    message = next(
+        (told for key in ("message", "detail", "msg", "error_description") if isinstance(told := error.get(key), str)),
+        "",
+    )
+    status = next((code for code in _values(error, "code", "status") if isinstance(code, int) and code >= 400), None)
+    return _Said(message, tuple(str(code).lower() for code in _codes(error)), status)
+
+
+def _codes(error: Mapping[str, Any]) -> Iterator[Any]:
+    """From the most exact to the most general."""
+    yield from _values(error.get("innererror"), "code")
+    yield from _values(error, "code", "status", "type")
+
+
+def _values(error: Any, *keys: str) -> Iterator[Any]:
+    if isinstance(error, Mapping):
+        yield from (error[key] for key in keys if isinstance(error.get(key), str | int))
+
+
+def _kind(status: int, said: _Said) -> type[LLMError]:
+    coded = next((_BY_CODE[code] for code in said.codes if code in _BY_CODE), None)
+    if coded in (None, InvalidRequestError) and status in (400, 413, 422, 500) and _TOO_LONG.search(said.message):
+        return ContextLengthError
+    by_status = _BY_STATUS.get(status) or _of_range(status)
+    if coded is None or coded is InvalidRequestError:
+        return by_status
+    exact = issubclass(coded, by_status) or status in (400, 422) or status >= 500 or coded in _TELLING
+    return coded if exact else by_status
+
+
+def _of_range(status: int) -> type[LLMError]:
+    if 300 <= status < 400:
+        return ConfigurationError
+    return InvalidRequestError if 400 <= status < 500 else ProviderUnavailableError
+
+
+_TELLING = frozenset({ContextLengthError, QuotaExceededError, ContentFilterError})
+"""Kinds whose codes say more than any status."""
+
+
+def _retry_after(headers: Any) -> float | None:
+    wait = None if headers is None else retry_after_ms(headers)
+    return None if wait is None or not math.isfinite(wait) else max(wait, 0.0) / 1000.0
+
+
+def _told_to_retry(headers: Any) -> bool | None:
+    """What OpenAI's servers say in a header of their own."""
+    said = None if headers is None else headers.get("x-should-retry")
+    return {"true": True, "false": False}.get(said) if isinstance(said, str) else None
