@@ -7,6 +7,7 @@ HubError
 ├── InvalidEvent           a contributed event or event class that cannot be registered or emitted (also a ValueError)
 ├── NotFound               no such call, session or event
 ├── AmbiguousId            a prefix that names more than one call
+├── ReplayImpossible       a call that cannot be sent again
 ├── QueryRefused           SQL that is not a read of the views
 │   └── QueryLimit         SQL that was stopped by the time, size or row limit
 └── StoreError             the event store
@@ -76,6 +77,14 @@ class AmbiguousId(HubError, LookupError):
         shown = ", ".join(matches[:4]) + (", ..." if len(matches) > 4 else "")
         super().__init__(f"{prefix!r} names several calls ({shown}); give more characters")
         self.prefix, self.matches = prefix, matches
+
+
+class ReplayImpossible(HubError):
+    """A recorded call cannot be sent again; nothing was sent."""
+
+    def __init__(self, call_id: str, why: str, remedy: str) -> None:
+        super().__init__(f"call {call_id} cannot be replayed: {why}; {remedy}")
+        self.call_id, self.why, self.remedy = call_id, why, remedy
 
 
 class QueryRefused(HubError):
