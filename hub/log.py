@@ -82,3 +82,7 @@ class Log(Protocol):
         """Keep a frame of *count* events. None: it was dropped whole and counted, or is kept for later because the
         caller interrupted another append of its own thread."""
         ...
+
+    def count_unsampled(self) -> None:
+        """Sampling left out a call."""
+        ...

@@ -74,7 +74,7 @@ class Pipeline:
 
     Args:
         sinks: As many as the spool has cursors, by the same names.
-        emit_hub_event: For hub:dropped, hub:conflict and hub:degraded.
+        emit_hub_event: For hub:dropped, hub:conflict, hub:degraded and hub:unsampled.
         left_open: Asked at the end, when the sinks are closed: whether calls are open, for a recovery to close.
     """
 
@@ -212,6 +212,9 @@ class Pipeline:
             for drop in spool.take_drops():
                 self._emit("hub:dropped", drop)
                 spool.reported(drop)
+            if self._stopping and (calls := spool.control.untold_unsampled):
+                self._emit("hub:unsampled", {"calls": calls})
+                spool.control.told_unsampled(calls)
         finally:
             self._reporting.release()
 

@@ -47,8 +47,6 @@ class Recorder(Writer):
         """Whether callers wait for the disk: `sync` before a request leaves, and before a plain answer is returned."""
         self.revive: Callable[[], None] | None = None
         """Set in a forked child: makes the log it will write to, at its first call."""
-        self.unsampled = 0
-        """Calls that sampling left out."""
         self._sample_below = int(sample_rate * (1 << 64))
         self._sampling = sample_rate < 1.0
         self._announced: set[str] = set()
@@ -117,7 +115,7 @@ class Recorder(Writer):
         if self._sampling and int(envelope["trace_id"][16:], 16) >= self._sample_below:
             call = SilentCall(self, facts)
             call.minted = minted
-            self.unsampled += 1
+            self.log.count_unsampled()
             return call
         call.minted, call.began_at = minted, began_at
         call.otel_context = minted.context

@@ -323,6 +323,8 @@ class _Takeover:
         told: list[tuple[str, Data]] = [("hub:dropped", report) for report in reports]
         if reports or facts["events"] or facts["lost_calls"] or facts["dropped"]:
             told.append(("hub:recovered", facts))
+        if calls := self._control.untold_unsampled:
+            told.append(("hub:unsampled", {"calls": calls, "producer": producer}))
         own, now = _Facts(self._constants, derived_id(producer, "recovery")), self._clock()
         self._write(
             [

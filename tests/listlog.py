@@ -32,6 +32,7 @@ class ListLog:
         }
         self.notes: deque[Callable[[], None]] = deque()
         self.records: list[EventRecord] = []
+        self.unsampled = 0
 
     def append(self, body: bytes, count: int, stream: Stream, priority: int) -> Appended | None:
         placed = Appended(len(self.records) + 1, stream.version + 1)
@@ -40,6 +41,9 @@ class ListLog:
             body, first_seq=placed.first_seq, first_version=placed.first_version, constants=self.constants
         )
         return placed
+
+    def count_unsampled(self) -> None:
+        self.unsampled += 1
 
     def types(self) -> list[str]:
         return [record["type"] for record in self.records]

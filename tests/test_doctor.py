@@ -32,6 +32,14 @@ open_call.__enter__()
 os._exit(7)
 """
 
+SAMPLES = """
+import os, hub
+hub.init(otel="off", sample_rate=0.0)
+for number in range(3):
+    with hub.call(provider="acme", model="m", messages="hi") as call:
+        call.response("ho")
+"""
+
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
@@ -102,6 +110,31 @@ def test_a_running_process_is_shown_with_its_counts_and_left_alone(run: Command,
         assert spools[0]["finding"].startswith("running, emitted ")
         assert "0 waiting + none dropped" in spools[0]["finding"]
         assert "1 running" in found["sqlite"]["finding"]
+
+
+@pytest.mark.parametrize("ending", ["", "os._exit(7)", "os.kill(os.getpid(), 9)"])
+def test_calls_that_sampling_left_out_are_told_however_their_program_ended(
+    run: Command, tmp_path: Path, ending: str
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(SAMPLES + ending)
+    for _ in range(2):
+        subprocess.run([sys.executable, str(program)], timeout=30)
+    found = findings(run("doctor"))
+    assert found["sampling"]["finding"].startswith("6 calls")
+    assert found["spools"]["finding"].startswith("nothing waits")
+    assert run("doctor").stderr == ""
+
+
+def test_calls_that_sampling_leaves_out_of_a_running_program_are_told(run: Command, tmp_path: Path) -> None:
+    with hub.Hub(load({"otel": "off", "sample_rate": 0.0}, os.environ, tmp_path)) as one:
+        with one.call(provider="acme", model="m", messages="hi") as call:
+            call.response("ho")
+        assert one.flush(10) == 0
+        found = findings(run("doctor"))
+        [spool] = [row for check, row in found.items() if check.startswith("spool ")]
+        assert "1 calls left out by sampling" in spool["finding"]
+        assert "sampling" not in found
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def _store(reader: Reader, health: Health) -> Iterator[Finding]:
         )
     else:
         yield Finding("integrity", "ok", "SQLite finds no damage")
-    for check in (_growth, _statuses, _usage, _prices, _losses, _marks):
+    for check in (_growth, _statuses, _sampling, _usage, _prices, _losses, _marks):
         try:
             yield from check(reader, health)
         except HubError as error:
@@ -109,6 +109,16 @@ def _statuses(reader: Reader, _health: Health) -> Iterator[Finding]:
         yield Finding("lost calls", "ok", "none")
     if running:
         yield Finding("running", "note", f"{shapes.many(running, 'call')} without an answer yet")
+
+
+def _sampling(reader: Reader, _health: Health) -> Iterator[Finding]:
+    count = reader.sql(
+        "SELECT sum(json_extract(data, '$.calls')) FROM llm_events WHERE type = 'hub:unsampled'", limits=_PATIENT
+    ).rows[0][0]
+    if count:
+        yield Finding(
+            "sampling", "note", f"{shapes.many(count, 'call')} of ended programs left out, as HUB_SAMPLE_RATE told them"
+        )
 
 
 def _usage(reader: Reader, _health: Health) -> Iterator[Finding]:
@@ -243,6 +253,7 @@ def _extras(accounting: Accounting) -> str:
         "segments made on the caller's path": accounting.made_in_append,
         "waits for the disk given up": accounting.durable_timeouts,
         "times the disk was full": accounting.memory_fallbacks,
+        "calls left out by sampling": accounting.unsampled,
     }
     return ", ".join(f"{count:,} {words}" for words, count in counted.items() if count)
 

@@ -25,6 +25,7 @@ from hub.spool.control import (
     EMITTED,
     MADE_IN_APPEND,
     MEMORY_FALLBACKS,
+    UNSAMPLED,
     Accounting,
     Reason,
 )
@@ -372,6 +373,11 @@ class Spool:
         waiting = segment.base + segment.allocated + DATA - self.floor
         return not self.closed and self.bounds.admits(waiting + 4096, 2)
 
+    def count_unsampled(self) -> None:
+        with self.exclusive():
+            if not self.closed:
+                self._words[UNSAMPLED] += 1
+
     def _count_timeout(self) -> None:
         with self.exclusive():
             self._words[DURABLE_TIMEOUTS] += 1
@@ -410,6 +416,7 @@ class Spool:
         self.syncer.stop()
         self._final = counted = self.control.accounting()
         done = not keep and not any(sink.waiting for sink in counted.sinks.values()) and not self.take_drops()
+        done = done and not self.control.untold_unsampled
         try:
             for cursor in self.cursors.values():
                 cursor.close()

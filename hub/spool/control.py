@@ -48,6 +48,7 @@ class Reason(IntEnum):
 _MAGIC, _WORDS, EMITTED, MADE_IN_APPEND, DURABLE_TIMEOUTS, MEMORY_FALLBACKS, DEFERRED, REPORTED_RECOVERY = range(8)
 PASSED_AT_DEATH, OPEN_AT_DEATH, EMITTED_BEFORE_CLOSING, PASSED_BEFORE_CLOSING = range(8, 12)
 """For recovery, which may itself be killed and begun again: each one more than its value, 0 is not known yet."""
+UNSAMPLED, TOLD_UNSAMPLED = 12, 13
 _REASONS = 16
 _DROPPED, _REPORTED = 16, 32
 _SINKS, _SINK = 64, 64
@@ -100,6 +101,8 @@ class Accounting:
     """Times the disk was full."""
     deferred: int = 0
     """Frames emitted from within a signal handler or finaliser."""
+    unsampled: int = 0
+    """Calls that sampling left out. They emitted nothing."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """What the producer said of itself when it began: constants, durability, max_bytes, pid, started_at."""
 
@@ -218,6 +221,15 @@ class Control:
         """The hub:dropped event with this payload was appended."""
         self.report(Reason[report["reason"].upper()], report["count"], report["sink"])
 
+    @property
+    def untold_unsampled(self) -> int:
+        """Calls that sampling left out, and that no hub:unsampled event has counted yet."""
+        return self.words[UNSAMPLED] - self.words[TOLD_UNSAMPLED]
+
+    def told_unsampled(self, calls: int) -> None:
+        """A hub:unsampled event has counted these."""
+        self.words[TOLD_UNSAMPLED] += calls
+
     # Cursors.
 
     def _place(self, sink: str) -> int:
@@ -258,5 +270,6 @@ class Control:
             durable_timeouts=self.words[DURABLE_TIMEOUTS],
             memory_fallbacks=self.words[MEMORY_FALLBACKS],
             deferred=self.words[DEFERRED],
+            unsampled=self.words[UNSAMPLED],
             meta=self.meta,
         )
