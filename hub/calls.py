@@ -85,6 +85,8 @@ class RequestFacts(TypedDict, total=False):
     causation_id: str | None
     replay_of: str | None
     replay_run: str | None
+    more: Mapping[str, Any] | None
+    """Further keys of llm:request."""
 
 
 class Outcome:
@@ -168,6 +170,11 @@ class Call:
             yield
         finally:
             self.leave(tokens)
+
+    @property
+    def is_alone(self) -> bool:
+        """No inner layer and no exchange of its own had a part in it: nothing was sent that we know of."""
+        return not self._layers and self.raw_request is None and not self.failed_attempts
 
     def first_chunk(self) -> None:
         """The first piece of a stream is here. Later calls change nothing."""

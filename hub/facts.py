@@ -25,6 +25,8 @@ def request_data(facts: RequestFacts, capture: Capture) -> Data:
     for key in _MORE_OF_REQUEST:
         if value := facts.get(key):
             data[key] = value
+    if more := facts.get("more"):
+        data.update(more)
     if messages is not None:
         data["message_count"], data["has_system"] = count_and_system(messages)
     if tools is not None:
@@ -33,7 +35,7 @@ def request_data(facts: RequestFacts, capture: Capture) -> Data:
 
 
 REQUEST_TEXTS = ("provider", "model", "operation", "tier", "server_address", "replay_of", "replay_run")
-REQUEST_NESTED = ("params", "from_config")
+REQUEST_NESTED = ("params", "from_config", "unkept")
 RESPONSE_TEXTS = ("model", "response_id", "error_type", "reported_cost_usd", "cost_reporter")
 RESPONSE_NESTED = ("usage", "finish_reasons")
 """Where in their data something may stand that came from outside."""

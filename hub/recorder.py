@@ -70,6 +70,7 @@ class Recorder(Writer):
         server_address: str | None = None,
         from_config: Sequence[str] = (),
         causation_id: str | None = None,
+        more: Mapping[str, Any] | None = None,
         defer: bool = False,
     ) -> Call:
         """A call to a model begins; within an open call of this context, a layer of that call.
@@ -77,6 +78,7 @@ class Recorder(Writer):
         Args:
             messages: As the program has them; they are cleaned when the request is written.
             params: Allow-listed by the caller; never credentials.
+            more: Further keys of the request's data; never text.
             defer: The request is written by `Call.sent`, not now.
         """
         facts: RequestFacts = {
@@ -92,6 +94,7 @@ class Recorder(Writer):
             "server_address": server_address,
             "from_config": from_config,
             "causation_id": causation_id,
+            "more": more,
         }
         try:
             self._settle()
