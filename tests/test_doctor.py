@@ -126,7 +126,9 @@ def test_calls_that_sampling_left_out_are_told_however_their_program_ended(
     assert run("doctor").stderr == ""
 
 
-def test_calls_that_sampling_leaves_out_of_a_running_program_are_told(run: Command, tmp_path: Path) -> None:
+def test_calls_that_sampling_leaves_out_are_told_while_their_program_runs_and_when_it_has_ended(
+    run: Command, tmp_path: Path
+) -> None:
     with hub.Hub(load({"otel": "off", "sample_rate": 0.0}, os.environ, tmp_path)) as one:
         with one.call(provider="acme", model="m", messages="hi") as call:
             call.response("ho")
@@ -135,6 +137,8 @@ def test_calls_that_sampling_leaves_out_of_a_running_program_are_told(run: Comma
         [spool] = [row for check, row in found.items() if check.startswith("spool ")]
         assert "1 calls left out by sampling" in spool["finding"]
         assert "sampling" not in found
+    assert not list(one.settings.spool_root.iterdir())
+    assert findings(run("doctor"))["sampling"]["finding"].startswith("1 call ")
 
 
 @pytest.fixture
