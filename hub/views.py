@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MemberDescriptorType
 from typing import Any
 
@@ -36,11 +36,11 @@ def _leave_open(self: Any) -> None:
     """The state is another instance's, whose own finaliser sees to it."""
 
 
-def view(instance: Any, members: Mapping[str, Any]) -> Any:
-    """*instance* with *members* in place of its own: what either sets, the other has.
+def view(instance: Any, members: Callable[[Any], Mapping[str, Any]]) -> Any:
+    """*instance* with what *members* says of it in place of its own: what either sets, the other has.
 
-    What stands in slots is copied: a view keeps what it holds now. A view keeps *instance* alive; pickled, it is
-    pickled as *instance*.
+    *members* is asked again for each copy of the view. A view keeps *instance* alive; pickled, it is pickled as
+    *instance*.
     """
     cls = type(instance)
 
@@ -53,30 +53,51 @@ def view(instance: Any, members: Mapping[str, Any]) -> Any:
     def copied_deeply(self: Any, memo: dict[int, Any]) -> Any:
         return view(copy.deepcopy(instance, memo), members)
 
-    own = {
+    own: dict[str, Any] = {
         "__class__": property(lambda self: instance.__class__),  # which equality of dataclasses and pickle look at
         "__reduce_ex__": reduce,
         "__copy__": copied,
         "__deepcopy__": copied_deeply,
     }
-    face: Any = subclass(cls, {**own, **members})
+    if not hasattr(instance, "__dict__"):
+        own["__slots__"] = ()
+    slots = _slots(cls)
+    shared = {name: _shared(slot, instance) for name, slot in slots.items() if not name.startswith("__")}
+    face: Any = subclass(cls, {**shared, **own, **members(instance)})
     twin: Any
     try:
         twin = object.__new__(face)
     except TypeError:  # built on a class written in C, which alone can copy what it holds
         twin = copy.copy(instance)
         object.__setattr__(twin, "__class__", face)
-    _copy_slots(instance, twin)
+    for name in slots.keys() - shared.keys():
+        _copy_slot(slots[name], instance, twin)
     if (state := getattr(instance, "__dict__", None)) is not None:
         object.__setattr__(twin, "__dict__", state)
     return twin
 
 
-def _copy_slots(instance: Any, twin: Any) -> None:
-    for base in type(instance).__mro__:
-        for slot in vars(base).values():
-            if isinstance(slot, MemberDescriptorType):
-                try:
-                    slot.__set__(twin, slot.__get__(instance))
-                except (AttributeError, TypeError):  # empty, or not to be set
-                    pass
+def _slots(cls: type) -> dict[str, Any]:
+    return {
+        name: slot
+        for base in reversed(cls.__mro__)
+        for name, slot in vars(base).items()
+        if isinstance(slot, MemberDescriptorType)
+    }
+
+
+def _shared(slot: Any, instance: Any) -> property:
+    """What stands in a slot of *instance*, seen and set through its view."""
+    return property(
+        lambda face: slot.__get__(instance),
+        lambda face, value: slot.__set__(instance, value),
+        lambda face: slot.__delete__(instance),
+    )
+
+
+def _copy_slot(slot: Any, instance: Any, twin: Any) -> None:
+    """Of one that a library reads without asking for it by name."""
+    try:
+        slot.__set__(twin, slot.__get__(instance))
+    except (AttributeError, TypeError):  # empty, or not to be set
+        pass

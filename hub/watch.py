@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import FrameType
@@ -12,7 +13,9 @@ from opentelemetry import context as otel
 
 from hub import recorder as recorders
 from hub.calls import Call, ResponseFacts, current_call
+from hub.contracts import FIRST, STREAMS, Description, described, tier_of
 from hub.extractors import Extractor, checked, response_facts
+from hub.extractors.failures import failure_facts
 from hub.extractors.requests import Arguments, Asked
 from hub.extractors.streams import FOLD, Chunks
 from hub.harmless import is_harmless, log
@@ -33,19 +36,25 @@ class HasRecorder(Protocol):
 class Watch:
     """Tells the recorder of the calls of one function."""
 
-    __slots__ = ("arguments", "extract", "hub", "model", "provider")
+    __slots__ = ("_answers", "arguments", "extract", "hub", "model", "owner", "provider", "streams")
 
     def __init__(
         self,
         function: Callable[..., Any],
         *,
-        provider: str | None,
-        model: str | None,
-        extract: Extractor | None,
-        hub: HasRecorder | None,
+        provider: str | None = None,
+        model: str | None = None,
+        extract: Extractor | None = None,
+        hub: HasRecorder | None = None,
+        owner: Any = None,
     ) -> None:
-        self.arguments = Arguments(function)
+        """*owner*: the provider whose method *function* is, `FIRST` where each call names it; None: a function."""
+        self.arguments = Arguments(function, method=owner is not None, has_self=owner is FIRST)
         self.provider, self.model, self.extract, self.hub = provider, model, extract, hub
+        self.owner = owner
+        self.streams = owner is not None and getattr(function, "__name__", None) in STREAMS
+        """Its result is a stream, though no argument says so."""
+        self._answers = None if owner is None else _Answers()
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], stream: bool) -> Call | None:
         """A call begins. None: nothing is recorded, or we failed."""
@@ -55,25 +64,48 @@ class Watch:
             if recorder is None:
                 return None
             asked = self._asked(recorder, args, kwargs)
+            provider, model, params, from_config = self._described(recorder, args, asked)
             return recorder.start(
                 source="traced",
-                provider=self.provider,
-                model=asked.model or self.model,
+                provider=provider,
+                model=model,
                 messages=asked.messages,
                 tools=asked.tools,
-                params=asked.params,
-                stream=stream or asked.stream,
+                params=params,
+                stream=stream or asked.stream or self.streams,
+                tier=tier_of(model),
+                from_config=from_config,
+                more={"unkept": asked.unkept} if asked.unkept else None,
             )
-        except Exception as error:
+        except BaseException as error:
+            if not is_harmless(error):
+                raise
             trouble(recorder, "reading a call's arguments", error)
             return None
 
     def _asked(self, recorder: Recorder, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Asked:
         try:
             return self.arguments.asked(args, kwargs)
-        except Exception as error:
+        except BaseException as error:
+            if not is_harmless(error):
+                raise
             trouble(recorder, "reading a call's arguments", error)
             return Asked()
+
+    def _described(self, recorder: Recorder, args: tuple[Any, ...], asked: Asked) -> Description:
+        """What *asked* and the method's owner say together."""
+        owner, known = self.owner, (self.provider, asked.model or self.model, asked.params, ())
+        if owner is FIRST:
+            owner = args[0] if args else None
+        if owner is None:
+            return known
+        try:
+            return described(owner, *known[:3])
+        except BaseException as error:
+            if not is_harmless(error):
+                raise
+            trouble(recorder, "reading a provider's settings", error)
+            return known
 
     def returned(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """The call ended well with *result*."""
@@ -81,6 +113,8 @@ class Watch:
         try:
             if call.recording:
                 facts = response_facts(result)
+                if self._answers is not None and self._answers.seen(result) and facts and call.is_alone:
+                    facts["response_cached"] = True
                 if self.extract is not None:
                     facts.update(checked(self.extract(self.arguments.by_name(args, kwargs), result)))
         except BaseException as error:
@@ -90,9 +124,82 @@ class Watch:
             trouble(call.recorder, "reading a result", error)
         call.end(facts)
 
+    def failed(self, call: Call, error: BaseException) -> None:
+        """The call raised *error*."""
+        call.end(_failure(call, error), error=error)
+
     def stream(self, call: Call | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StreamWatch:
         """Follows the call of a generator; None: one that is not recorded."""
         return StreamWatch(self, call, args, kwargs)
+
+
+class Begun(Watch):
+    """The watch of what a function handed back to be run: the call began with the function."""
+
+    __slots__ = ("_args", "_call", "_kwargs", "_rest", "_watch")
+
+    def __init__(self, watch: Watch, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], rest: Any) -> None:
+        self._watch, self._call, self._args, self._kwargs, self._rest = watch, call, args, kwargs, rest
+        if not call.facts["stream"] and not hasattr(rest, "cr_frame"):
+            watch.streams = True
+
+    def handed_back(self) -> Any:
+        """What is to be run; asked for when that begins."""
+        rest, self._rest = self._rest, None
+        return rest
+
+    def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], stream: bool) -> Call | None:
+        return self._call
+
+    def returned(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
+        self._watch.returned(call, self._args, self._kwargs, result)
+
+    def stream(self, call: Call | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StreamWatch:
+        return self._watch.stream(call, self._args, self._kwargs)
+
+    def __del__(self) -> None:
+        if self._rest is None:
+            return
+        if hasattr(self._rest, "cr_frame"):  # Python says that ours was never awaited, and is to say so once
+            self._rest.close()
+        let_go(self._call, {})
+
+
+class _Answers:
+    """Remembers, weakly, the newest answers of one method: what hands out one of them again asked nobody for it."""
+
+    __slots__ = ("_known",)
+
+    MOST = 256
+
+    def __init__(self) -> None:
+        self._known: dict[int, weakref.ref[Any]] = {}
+
+    def seen(self, answer: Any) -> bool:
+        """Whether it was returned before. What cannot be referred to weakly, a dict or a text, never was."""
+        if type(answer) in _NEVER_REMEMBERED:
+            return False
+        known = self._known.get(id(answer))
+        if known is not None and known() is answer:
+            return True
+        try:
+            self._known[id(answer)] = weakref.ref(answer)
+            if len(self._known) > self.MOST:
+                del self._known[next(iter(self._known))]
+        except (TypeError, KeyError, RuntimeError):  # not to be referred to; or another thread was here too
+            pass
+        return False
+
+
+_NEVER_REMEMBERED = frozenset({dict, list, tuple, str, bytes, int, float, bool, type(None)})
+
+
+def _failure(call: Call, error: BaseException) -> ResponseFacts:
+    try:
+        return failure_facts(error) if call.recording else {}
+    except Exception as trouble_:
+        trouble(call.recorder, "reading an exception", trouble_)
+        return {}
 
 
 class StreamWatch:
@@ -150,7 +257,7 @@ class StreamWatch:
         if isinstance(error, GeneratorExit):
             let_go(call, facts)
         else:
-            call.end(facts, error=error)
+            call.end({**facts, **_failure(call, error)}, error=error)
 
     def _facts(self, call: Call) -> ResponseFacts:
         call.chunk_count = self.chunks.count
@@ -207,7 +314,7 @@ def let_go(call: Call, facts: ResponseFacts) -> None:
         call.end(facts, status="abandoned")
 
 
-_WRAPPERS = frozenset({"hub.traced", "hub.watch", "hub.exchange", "hub.transport", "hub.openai_client"})
+_WRAPPERS = frozenset({"hub.traced", "hub.drivers", "hub.watch", "hub.exchange", "hub.transport", "hub.openai_client"})
 
 
 def _inside_the_hub(frame: FrameType | None) -> bool:

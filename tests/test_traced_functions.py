@@ -10,6 +10,7 @@ import logging
 import pickle
 import threading
 import traceback
+import types
 from collections.abc import Callable, Sequence
 from enum import Enum
 from types import SimpleNamespace
@@ -154,20 +155,36 @@ def test_a_cancelled_task_is_recorded_as_cancelled_and_stays_cancelled(hub: List
 
 
 def test_the_result_is_the_same_object_whatever_it_is(hub: ListHub) -> None:
-    things = [object(), iter([1]), (n for n in [1]), SimpleNamespace(a=1), None, 5, b"x", [1], {"a": 1}, Refused]
+    things = [object(), iter([1]), map(str, [1]), SimpleNamespace(a=1), None, 5, b"x", [1], {"a": 1}, Refused]
     same: Any = traced(lambda prompt: prompt, hub=hub)
     for thing in things:
         assert same(thing) is thing
     assert len(hub.calls) == len(things)
 
 
-def test_an_awaitable_that_a_plain_function_returns_is_left_alone(hub: ListHub) -> None:
-    async def later() -> str:
-        return "later"
+def test_an_awaitable_that_is_no_coroutine_is_left_alone(hub: ListHub) -> None:
+    async def main() -> None:
+        later: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        later.set_result("later")
+        assert traced(lambda prompt: later, hub=hub)("x") is later
+        assert await later == "later"
 
-    coroutine = later()
-    assert traced(lambda prompt: coroutine, hub=hub)("x") is coroutine
-    assert asyncio.run(coroutine) == "later"
+    asyncio.run(main())
+
+
+@types.coroutine
+def stepwise(prompt: str) -> Any:
+    yield from asyncio.sleep(0).__await__()
+    return prompt
+
+
+def test_a_coroutine_made_of_a_generator_can_still_be_awaited(hub: ListHub) -> None:
+    async def main(ask: Any) -> Any:
+        return await ask("hello")
+
+    for ask in (stepwise, lambda prompt: stepwise(prompt)):
+        assert asyncio.run(main(traced(ask, hub=hub))) == "hello"
+    assert len(hub.calls) == 2
 
 
 def test_traced_twice_is_one_call(hub: ListHub) -> None:
@@ -473,8 +490,8 @@ def cyclic() -> Any:
     ids=["cycle", "generator", "lock", "module", "text", "numbers"],
 )
 def test_odd_arguments_work_and_the_loss_is_marked(hub: ListHub, value: Any, reason: str) -> None:
-    ask: Any = traced(lambda messages: messages, hub=hub)
-    assert ask(value) is value
+    ask: Any = traced(lambda messages: [messages], hub=hub)
+    assert ask(value)[0] is value
     assert hub.call.status == "ok"
     assert hub.call.request["sanitised"][reason] >= 1
 

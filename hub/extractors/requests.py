@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from enum import Enum
 from typing import Any, NamedTuple
 
-from hub.extractors.values import get, messages, text
+from hub.extractors.values import fields_of, get, messages, text
 
 PARAMS: Mapping[str, str] = {
     "temperature": "temperature",
@@ -38,10 +39,13 @@ PARAMS: Mapping[str, str] = {
 }
 """The parameters that are recorded, and under which name. Any other may hold text or a secret, and is not."""
 
-_SOURCES = ("messages", "request", "prompt", "input")
+SOURCES = ("messages", "request", "prompt", "input")
+"""Arguments that hold the conversation, or an object that does."""
 _SYSTEM = ("system", "system_prompt", "instructions")
-_KNOWN = frozenset({*PARAMS, *_SOURCES, *_SYSTEM, "model", "tools", "stream"})
+_KNOWN = frozenset({*PARAMS, *SOURCES, *_SYSTEM, "model", "tools", "stream"})
+_OF_A_REQUEST = frozenset({*PARAMS, "messages", "model", "tools", "stream"})
 _MAX_TEXT = 200
+_MOST_NAMES = 32
 
 
 class Asked(NamedTuple):
@@ -52,6 +56,8 @@ class Asked(NamedTuple):
     tools: list[Any] | None = None
     params: dict[str, Any] | None = None
     stream: bool = False
+    unkept: list[str] | None = None
+    """Names, sorted, of what was given besides, or is recorded in part only."""
 
 
 def param(value: Any) -> Any:
@@ -68,33 +74,36 @@ def param(value: Any) -> Any:
 def allowed(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Of parameters by name those that are recorded."""
     params: dict[str, Any] = {}
-    _read_params(params, values if isinstance(values, Mapping) else {})
+    _read_params(params, values if isinstance(values, Mapping) else {}, [])
     return params or None
 
 
 def asked(values: Mapping[str, Any]) -> Asked:
     """Read *values*, arguments by name or a wire body."""
-    request = _first(values, _SOURCES)
+    request = _first(values, SOURCES)
     params: dict[str, Any] = {}
+    unkept: list[str] = []
+    system, tools = _first(values, _SYSTEM), values.get("tools")
     inner = None if request is None or isinstance(request, str | list) else get(request, "messages")
+    model, stream = text(values.get("model")), values.get("stream") is True
     if inner is not None:
-        _read_params(params, {name: value for name in PARAMS if (value := get(request, name)) is not None})
-    _read_params(params, values)
+        fields, given = fields_of(request, _OF_A_REQUEST)
+        _read_params(params, fields, unkept, _OF_A_REQUEST, given)
+        model, stream = model or text(fields.get("model")), stream or fields.get("stream") is True
+        tools = fields.get("tools") if tools is None else tools
+    _read_params(params, values, unkept, _KNOWN, values)
     if isinstance(form := values.get("text"), dict):  # where OpenAI's responses have what chats call response_format
-        _read_params(params, {"response_format": form.get("format")})
+        _read_params(params, {"response_format": form.get("format")}, unkept)
     said = messages(inner if inner is not None else request)
-    system = _first(values, _SYSTEM)
     if isinstance(system, str) and system:
         said = [{"role": "system", "content": system}, *(said or ())]
-    tools = values.get("tools")
-    if tools is None and inner is not None:
-        tools = get(request, "tools")
     return Asked(
         said,
-        text(values.get("model")) or (text(get(request, "model")) if inner is not None else None),
+        model,
         None if tools is None else _listed(tools),
         params or None,
-        values.get("stream") is True or (inner is not None and get(request, "stream") is True),
+        stream,
+        sorted(set(unkept))[:_MOST_NAMES] if unkept else None,
     )
 
 
@@ -118,11 +127,31 @@ def _first(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return None
 
 
-def _read_params(params: dict[str, Any], values: Mapping[str, Any]) -> None:
+def _read_params(
+    params: dict[str, Any],
+    values: Mapping[str, Any],
+    unkept: list[str],
+    known: Collection[str] = PARAMS,
+    given: Collection[str] = (),
+) -> None:
+    """Into *params* what is recorded of *values*; into *unkept* the names of those *given* of which that is not all."""
     for name, value in values.items():
-        known = PARAMS.get(name)
-        if known is not None and (found := param(value)) is not None:
-            params[known] = found
+        if value is None:
+            continue
+        if (kept := PARAMS.get(name)) is not None:
+            if (found := param(value)) is not None:
+                params[kept] = found
+            if found is not value and not _same(found, value):
+                unkept.append(name)
+        elif name not in known and name in given:
+            unkept.append(name[:_MAX_TEXT])
+
+
+def _same(found: Any, value: Any) -> bool:
+    """Whether a parameter is recorded as it was given."""
+    if isinstance(value, Enum):
+        return found is not None
+    return isinstance(value, list | tuple) and isinstance(found, list) and len(found) == len(value)
 
 
 class Arguments:
@@ -131,32 +160,40 @@ class Arguments:
     At a call only the names that matter are looked at: `inspect.Signature.bind` takes longer than all the rest.
     """
 
-    __slots__ = ("_defaults", "_keyword", "_names", "_positional")
+    __slots__ = ("_alias", "_defaults", "_keyword", "_lone", "_names", "_positional")
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, method: bool = False, has_self: bool = False) -> None:
+        """*method*: of a provider, whose first argument is the conversation whatever its name; with *has_self* the
+        second one."""
         try:
             parameters = inspect.signature(function).parameters.values()
         except (ValueError, TypeError):  # a function written in C
             parameters = ()  # type: ignore[assignment]
         positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
         self._names = [one.name for one in positional]
-        self._positional = [(index, one.name) for index, one in enumerate(positional) if one.name in _KNOWN]
+        first = int(has_self or self._names[:1] == ["self"])
+        self._positional = list(enumerate(self._names))[first:]
+        self._alias = ""
+        if method and not any(one.name in SOURCES for one in parameters):
+            self._alias = self._positional[0][1] if self._positional else ""
+            self._positional[:1] = [(first, "request")]
+        self._lone = self._positional[0][0] if self._positional and self._positional[0][1] == "messages" else None
         self._defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
         self._keyword = {n: v for n, v in self._defaults.items() if n in _KNOWN and v is not None}
 
     def asked(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Asked:
         """What a call with these arguments asks for."""
-        if len(kwargs) == 0 and not self._keyword and len(self._positional) == 1 and args:
-            index, name = self._positional[0]
-            if name == "messages" and index < len(args):
-                return Asked(messages(args[index]))
-        values: dict[str, Any] = dict(self._keyword)
         given = len(args)
+        if self._lone is not None and given == self._lone + 1 and not kwargs and not self._keyword:
+            return Asked(messages(args[self._lone]))
+        values: dict[str, Any] = dict(self._keyword)
         for index, name in self._positional:
             if index < given:
                 values[name] = args[index]
         if kwargs:
             values.update(kwargs)
+            if self._alias in values:
+                values["request"] = values.pop(self._alias)
         return asked(values)
 
     def by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
+
+from hub.harmless import is_harmless
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
@@ -28,8 +31,45 @@ def get(thing: Any, name: str) -> Any:
             extra = thing.__pydantic_extra__
             return None if extra is None else extra.get(name)
         return getattr(thing, name, None)
-    except Exception:  # a property, or a proxy, of the program's
+    except BaseException as error:  # a property, or a proxy, of the program's
+        if not is_harmless(error):
+            raise
         return None
+
+
+def attribute(thing: Any, name: str) -> Any:
+    """As `get`, of an object with behaviour, whose properties count: a provider, or its configuration."""
+    try:
+        if isinstance(thing, _MAPPINGS):
+            return thing.get(name)
+        if _is_model(type(thing)) and not any(name in base.__dict__ for base in type(thing).__mro__):
+            return get(thing, name)
+        return getattr(thing, name, None)
+    except BaseException as error:
+        if not is_harmless(error):
+            raise
+        return None
+
+
+_MAPPINGS = (dict, MappingProxyType)
+
+
+def fields_of(thing: Any, names: Collection[str]) -> tuple[Mapping[str, Any], Collection[str]]:
+    """What a request object says, by name, and which of that it was given: no default of its class.
+
+    Of an object that cannot list its fields only *names* are read.
+    """
+    if isinstance(thing, _MAPPINGS):
+        return thing, thing.keys()
+    kind, fields = type(thing), getattr(thing, "__dict__", None)
+    if fields is not None and _is_model(kind):
+        extra = thing.__pydantic_extra__
+        return ({**fields, **extra} if extra else fields), thing.__pydantic_fields_set__
+    if dataclasses.is_dataclass(kind):
+        said = {one.name: get(thing, one.name) for one in dataclasses.fields(thing)}
+        return said, said.keys()
+    own = {} if fields is None else {name: value for name, value in fields.items() if not name.startswith("_")}
+    return {**{name: value for name in names if (value := get(thing, name)) is not None}, **own}, own.keys()
 
 
 _kinds: dict[type, bool] = {}
@@ -94,6 +134,8 @@ def message(value: Any) -> Any:
         return {"role": "user", "content": value}
     found = plain(value)
     if type(found) is dict:
+        if isinstance(role := found.get("role"), Enum):
+            found["role"] = role.value
         return found
     if get(value, "role") is None:
         return {"role": "user", "content": value}
