@@ -6,96 +6,47 @@ a provider inside a router. It has no stream of its own; what it learns fills wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel
 
 from hub.events import Data
 from hub.log import Log, Stream
+from hub.outcomes import (
+    AttemptFacts,
+    Outcome,
+    RequestFacts,
+    ResponseFacts,
+    answering,
+    error_type_of,
+    from_cache,
+    status_of,
+    together,
+)
 from hub.tracing_context import attach, detach
 
 if TYPE_CHECKING:
     from hub.recorder import Recorder
 
+__all__ = [
+    "AttemptFacts",
+    "Call",
+    "RequestFacts",
+    "ResponseFacts",
+    "SilentCall",
+    "Tokens",
+    "current_call",
+    "error_type_of",
+    "status_of",
+]
+
 Tokens = tuple[Token["Call | None"], Token[otel.Context] | None]
 
 current_call: ContextVar[Call | None] = ContextVar("hub_call", default=None)
 """The innermost call or layer that the running step belongs to. It may have ended: see `Call.open`."""
-
-
-class ResponseFacts(TypedDict, total=False):
-    """What an extractor or a transport read of an answer. What is left out is unknown."""
-
-    model: str | None
-    usage: Mapping[str, int | None] | None
-    finish_reasons: Sequence[str] | None
-    reported_cost_usd: str | None
-    cost_reporter: str | None
-    response_id: str | None
-    status_code: int | None
-    attempts: int | None
-    continuation_count: int | None
-    response_cached: bool | None
-    chunk_count: int | None
-    messages: Sequence[Any] | None
-    """Output messages; content."""
-    body: str | None
-    """The wire body; content."""
-    streamed: Sequence[str] | None
-    """Of a body that is a stream: the texts it holds in pieces, so far as no message has them; content."""
-    error_type: str | None
-    error_message: str | None
-    """Content."""
-    retryable: bool | None
-    retry_after_ms: float | None
-
-
-class AttemptFacts(TypedDict, total=False):
-    """An attempt within a call that was not the last."""
-
-    max_retries: int | None
-    delay_ms: float | None
-    duration_ms: float | None
-    error_type: str | None
-    status_code: int | None
-    retry_after_ms: float | None
-    provider: str | None
-    model: str | None
-    usage: Mapping[str, int | None] | None
-    reported_cost_usd: str | None
-
-
-class RequestFacts(TypedDict, total=False):
-    """What `start` was told, kept until the request event leaves."""
-
-    source: str
-    provider: str | None
-    model: str | None
-    operation: str
-    messages: Sequence[Any] | None
-    tools: Sequence[Any] | None
-    params: Mapping[str, Any] | None
-    stream: bool
-    tier: str | None
-    server_address: str | None
-    from_config: Sequence[str]
-    causation_id: str | None
-    replay_of: str | None
-    replay_run: str | None
-    more: Mapping[str, Any] | None
-    """Further keys of llm:request."""
-
-
-class Outcome:
-    """How a call or layer ended."""
-
-    __slots__ = ("ended_ns", "error", "facts", "status")
-
-    def __init__(self, facts: ResponseFacts, error: BaseException | None, status: str, ended_ns: int) -> None:
-        self.facts, self.error, self.status, self.ended_ns = facts, error, status, ended_ns
 
 
 class Call:
@@ -112,13 +63,22 @@ class Call:
         self.log: Log = parent.root.log if parent is not None else recorder.log
         self._left = ["sent", "ended", "finished"]
         """What is yet to happen to it; each happens once, whichever thread comes first."""
+        self._layers: list[Call] = []
+        self._untold: list[Call] = []
+        """The layers that no event tells of yet as attempts: of those that end, all but the last will be."""
+
+    waits_for_outer = False
+    """Nobody ends it for certain: at the latest the call around it does."""
 
     first_chunk_ns: int | None = None
     chunk_count = 0
     """Chunks the consumer saw; whoever drives the stream adds to it."""
     outcome: Outcome | None = None
+    noted: ResponseFacts | None = None
+    """What was said of its answer before it ended; what `end` says comes first."""
     raw_request: bytes | None = None
-    _layers: tuple[Call, ...] = ()
+    attempt_began_ns: int | None = None
+    """Monotonic: when the attempt under way began, if it is not the first."""
     _newest_answer: Call | None = None
     """Of the layers that ended well the one that began last."""
 
@@ -132,6 +92,8 @@ class Call:
     envelope: Data
     minted: Any = None
     otel_context: otel.Context | None = None
+    lead: Call | None = None
+    """The layer whose request is the call's own; None: it is its own."""
     failed_attempts = 0
     response_event_id: str | None = None
     """What caused a call that tries the same again."""
@@ -198,14 +160,88 @@ class Call:
     def retried(self, facts: AttemptFacts, *, error: str | None = None, failed_at: int | None = None) -> None:
         """An attempt failed and another begins. *error* is its text, *failed_at* its UTC Unix ns; now when None."""
         if self.open:
-            self.recorder.write_attempt(self.root, facts, error, failed_at)
+            self._next_attempt_at(self.recorder.clock.monotonic())
+            self.recorder.write_attempt(self, facts, error, failed_at)
+
+    def retry_follows(self, facts: AttemptFacts, *, error: str | None = None, began_ns: int | None = None) -> None:
+        """An attempt failed, and another follows in facts["delay_ms"]. To be said before that wait.
+
+        Args:
+            facts: What whoever tries again knows. What an inner layer recorded of the attempt comes before it.
+            error: Its text; content.
+            began_ns: When the attempt began, by the recorder's monotonic clock; None: with the newest layer.
+        """
+        if not self.open:
+            return
+        now = self.recorder.clock.monotonic()
+        layer = self._attempted_since(began_ns)
+        if layer is not None:
+            self._tell(layer, facts, error)
+        elif self.began:
+            if began_ns is not None:
+                facts = {"duration_ms": (now - began_ns) / 1e6, **facts}
+            self.recorder.write_attempt(self, facts, error, None)
+        self._next_attempt_at(now + round((facts.get("delay_ms") or 0) * 1e6))
+
+    @property
+    def began(self) -> bool:
+        """Whether the call it belongs to has a stream."""
+        return bool(self.root.id)
+
+    def _attempted_since(self, began_ns: int | None) -> Call | None:
+        """The layer that made the attempt: of those nobody told of the newest that failed, else the newest."""
+        since = [x for x in self._untold if began_ns is None or x.started_ns >= began_ns]
+        failed = [x for x in since if x.outcome is not None and x.outcome.status != "ok"]
+        return failed[-1] if failed else since[-1] if since else None
+
+    def _next_attempt_at(self, began_ns: int) -> None:
+        call: Call | None = self
+        while call is not None:
+            call.attempt_began_ns = began_ns
+            call = call.parent
+
+    def layer(self, facts: RequestFacts, kind: type[Call] | None = None) -> Call:
+        """An inner call that begins, not sent yet."""
+        layer = (kind or Call)(self.recorder, facts, self)
+        self.layer_began(layer)
+        return layer
+
+    def takes_in(self, facts: RequestFacts) -> bool:
+        """Whether a call with *facts* that begins while this one is current is a layer of it."""
+        return True
 
     def layer_began(self, layer: Call) -> None:
-        """An inner call begins. One that ended before it was an attempt of this call."""
-        if self._layers and (previous := self._layers[-1]).outcome is not None:
-            self.recorder.write_layer_as_attempt(previous)
-            previous.outcome.error = None
-        self._layers = (*self._layers, layer)
+        """An inner call begins. Those that ended before it were attempts of this call."""
+        if self._untold:
+            self._tell_ended(None, followed=True)
+        self._layers.append(layer)
+        self._untold.append(layer)
+
+    def _tell_ended(self, but: Call | None, *, followed: bool) -> None:
+        for layer in self._untold[:]:
+            if layer is not but and "finished" not in layer._left:
+                self._tell(layer, {}, None, followed=followed)
+
+    def _tell(self, layer: Call, facts: AttemptFacts, error: str | None, *, followed: bool = False) -> None:
+        try:
+            self._untold.remove(layer)
+        except ValueError:  # another thread was here
+            return
+        self.recorder.write_layer_as_attempt(layer, facts, error, followed=followed)
+        if layer.outcome is not None:
+            layer.outcome.error = None
+
+    def last_attempt(self) -> Call:
+        """Of an ended call the layer that was its last attempt; itself when nothing else was."""
+        ended = self._ended_layers()
+        if not ended or self.outcome is None:
+            return self
+        inner = ended[answering(self.outcome, [layer.result() for layer in ended])]
+        last = inner.last_attempt()
+        return last if last is not inner or len(self._untold) < len(self._layers) else self
+
+    def _ended_layers(self) -> list[Call]:
+        return [layer for layer in self._layers if layer.outcome is not None]
 
     def end(
         self, response: ResponseFacts | None = None, *, error: BaseException | None = None, status: str | None = None
@@ -220,7 +256,15 @@ class Call:
             return
         if self.root.log is not self.recorder.log:
             return
-        self.outcome = Outcome(response or {}, error, status or status_of(error), self.recorder.clock.monotonic())
+        facts: ResponseFacts = response or {}
+        if self.noted is not None:
+            facts = {**self.noted, **{k: v for k, v in facts.items() if v is not None}}  # type: ignore[typeddict-item]
+        if facts.get("response_cached") and self.is_alone:
+            facts = from_cache(facts)
+        self.outcome = Outcome(facts, error, status or status_of(error), self.recorder.clock.monotonic())
+        for layer in self._layers:
+            if layer.waits_for_outer:
+                layer.end(error=error, status=status)
         if self.outcome.status != "ok" or not self._has_open_layer():
             self._finish()
 
@@ -233,6 +277,10 @@ class Call:
         except ValueError:
             return
         self.sent()
+        if len(self._untold) > 1 and (ended := self._ended_layers()):
+            outcomes = [layer.result() for layer in ended]
+            assert self.outcome is not None
+            self._tell_ended(ended[answering(self.outcome, outcomes)], followed=False)
         if self.parent is None:
             self.recorder.write_response(self)
             self._release()
@@ -273,18 +321,16 @@ class Call:
         assert own is not None
         if not self._layers:
             return own
-        inner = [layer.result() for layer in self._layers if layer.outcome is not None]
-        if not inner:
+        ended = self._ended_layers()
+        if not ended:
             return own
-        last = next((one for one in reversed(inner) if one.status == "ok"), inner[-1])
-        facts: ResponseFacts = {**last.facts, **{k: v for k, v in own.facts.items() if v is not None}}  # type: ignore[typeddict-item]
-        if own.facts.get("usage") is None:
-            facts["usage"] = sum_usage([one.facts.get("usage") for one in inner])
+        outcomes = [layer.result() for layer in ended]
+        last = ended[answering(own, outcomes)]
         if self.first_chunk_ns is None:
-            self.first_chunk_ns = next((x.first_chunk_ns for x in self._layers if x.first_chunk_ns is not None), None)
-        if own.status == "ok" and last.ended_ns > own.ended_ns:
-            return Outcome(facts, last.error, last.status, last.ended_ns)
-        return Outcome(facts, own.error, own.status, own.ended_ns)
+            firsts = (layer.first_chunk_ns for layer in (last, *ended))
+            self.first_chunk_ns = next((first for first in firsts if first is not None), None)
+        self.chunk_count = self.chunk_count or last.chunk_count
+        return together(own, outcomes)
 
 
 class SilentCall(Call):
@@ -298,35 +344,13 @@ class SilentCall(Call):
     def retried(self, facts: AttemptFacts, *, error: str | None = None, failed_at: int | None = None) -> None:
         return
 
-    def layer_began(self, layer: Call) -> None:
+    def retry_follows(self, facts: AttemptFacts, *, error: str | None = None, began_ns: int | None = None) -> None:
         return
+
+    def layer(self, facts: RequestFacts, kind: type[Call] | None = None) -> Call:
+        return SilentCall(self.recorder, facts, self)
 
     def end(
         self, response: ResponseFacts | None = None, *, error: BaseException | None = None, status: str | None = None
     ) -> None:
         self._left.clear()
-
-
-def status_of(error: BaseException | None) -> str:
-    """The status of a call that raised *error*."""
-    if error is None:
-        return "ok"
-    if isinstance(error, GeneratorExit):
-        return "abandoned"
-    return "error" if isinstance(error, Exception) else "cancelled"
-
-
-def error_type_of(error: BaseException) -> str:
-    """The qualified name of its class, builtins without module: OpenTelemetry's rule for error.type."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def sum_usage(usages: Sequence[Mapping[str, int | None] | None]) -> dict[str, int] | None:
-    """Token counts added up; what none of them knows stays unknown."""
-    total: dict[str, int] = {}
-    for usage in usages:
-        for key, value in (usage or {}).items():
-            if value is not None:
-                total[key] = total.get(key, 0) + value
-    return total or None

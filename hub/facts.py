@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from hub.calls import Call, Outcome, RequestFacts, error_type_of
+from hub.calls import Call
 from hub.events import Data, FrameEvent
 from hub.messages import count_and_system
+from hub.outcomes import Outcome, RequestFacts, error_type_of
 
 Capture = Literal["none", "summary", "full"]
 
@@ -26,7 +27,7 @@ def request_data(facts: RequestFacts, capture: Capture) -> Data:
         if value := facts.get(key):
             data[key] = value
     if more := facts.get("more"):
-        data.update(more)
+        data = {**more, **data}
     if messages is not None:
         data["message_count"], data["has_system"] = count_and_system(messages)
     if tools is not None:
@@ -34,13 +35,14 @@ def request_data(facts: RequestFacts, capture: Capture) -> Data:
     return data
 
 
-REQUEST_TEXTS = ("provider", "model", "operation", "tier", "server_address", "replay_of", "replay_run")
+_REPLAY = ("replay_of", "replay_run", "replay_of_trace_id", "replay_of_span_id")
+REQUEST_TEXTS = ("provider", "model", "operation", "tier", "server_address", *_REPLAY)
 REQUEST_NESTED = ("params", "from_config", "unkept")
 RESPONSE_TEXTS = ("model", "response_id", "error_type", "reported_cost_usd", "cost_reporter")
 RESPONSE_NESTED = ("usage", "finish_reasons")
 """Where in their data something may stand that came from outside."""
 
-_MORE_OF_REQUEST = ("params", "tier", "server_address", "from_config", "replay_of", "replay_run")
+_MORE_OF_REQUEST = ("params", "tier", "server_address", "from_config", *_REPLAY)
 _RESPONSE_KEYS = (
     "model",
     "usage",
@@ -63,7 +65,9 @@ def response_data(call: Call, outcome: Outcome) -> Data:
     for key in _RESPONSE_KEYS:
         if (value := facts.get(key)) is not None:
             data[key] = value
-    data["attempts"] = facts.get("attempts") or call.failed_attempts + 1
+    if more := facts.get("more"):
+        data = {**more, **data}
+    data["attempts"] = max(facts.get("attempts") or 1, call.failed_attempts + 1)
     if call.first_chunk_ns is not None:
         data["ttft_ms"] = (call.first_chunk_ns - call.started_ns) / 1e6
     if chunks := call.chunk_count or facts.get("chunk_count"):

@@ -8,21 +8,40 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hub.bus import EventBus
-from hub.calls import Call, RequestFacts, SilentCall, current_call
+from hub.calls import Call, SilentCall, current_call
 from hub.content import Cleaner
 from hub.errors import InvalidEvent
 from hub.events import Data, Event, FrameEvent, check_type, fields_of, payload
-from hub.facts import (
-    Capture,
-)
+from hub.facts import Capture
+from hub.groups import GroupCall
 from hub.log import Log, Priority, Stream
+from hub.outcomes import RequestFacts
 from hub.session import labels
+from hub.tracing_context import Minted, attach_no_span, detach
+from hub.tries import current_tries
 from hub.writer import Clock, Tracing, Writer, new_id
 
 DAY_NS = 86_400 * 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """The call that is sent again."""
+
+    call_id: str
+    trace_id: str | None = None
+    span_id: str | None = None
+    run: str | None = None
+    """Names the replays made together."""
+
+    def facts(self) -> RequestFacts:
+        """What its replay says of itself."""
+        facts: RequestFacts = {"source": "replay", "replay_of": self.call_id, "replay_run": self.run}
+        return {**facts, "replay_of_trace_id": self.trace_id, "replay_of_span_id": self.span_id}
 
 
 class Recorder(Writer):
@@ -98,12 +117,7 @@ class Recorder(Writer):
         }
         try:
             self._settle()
-            outer = current_call.get()
-            if outer is not None and outer.recorder is self and outer.open:
-                call = type(outer)(self, facts, outer)
-                outer.layer_began(call)
-            else:
-                call = self._begin(facts)
+            call = self.begin(facts)
             if not defer:
                 call.sent()
             return call
@@ -111,25 +125,70 @@ class Recorder(Writer):
             self.trouble("start", error)
             return SilentCall(self, facts)
 
-    def _begin(self, facts: RequestFacts) -> Call:
-        call, began_at = Call(self, facts), self.clock.wall()
-        minted = self.tracing.begin(facts)
+    def group(self, *, replay: Replayed | None = None) -> Call:
+        """A call about to begin of which the first inner one will tell everything: what is tried again, or sent again.
+        Nothing is written when there is none.
+
+        Args:
+            replay: What is sent again. It is then a call of its own, in a trace of its own, wherever it is made.
+        """
+        try:
+            self._settle()
+            if replay is not None:
+                return GroupCall(self, replay.facts(), None)
+            outer = self.outer()
+            if outer is not None and not outer.recording:
+                return outer.layer({})
+            return GroupCall(self, {}, outer)
+        except Exception as error:
+            self.trouble("group", error)
+            return SilentCall(self, {})
+
+    def outer(self) -> Call | None:
+        """The innermost open call or layer of this context."""
+        call = current_call.get()
+        while call is not None and not (call.recorder is self and call.open):
+            call = call.parent
+        if call is None and (tries := current_tries.get()) is not None:
+            return tries.call_of(self)
+        return call
+
+    def begin(self, facts: RequestFacts, kind: type[Call] = Call) -> Call:
+        """A call, or a layer of the open one around it; not sent yet."""
+        outer = self.outer()
+        if outer is not None and outer.takes_in(facts):
+            return outer.layer(facts, kind)
+        call = kind(self, facts)
+        call.began_at = self.clock.wall()
+        self.place(call)
+        return call if call.recording else SilentCall(self, facts)
+
+    def place(self, call: Call) -> None:
+        """Give *call*, a root, its place: trace, stream and id. One that sampling leaves out is silent from now on."""
+        minted = self._minted(call.facts)
         envelope = {**self._labels(), **minted.envelope}
+        call.minted = minted
         if self._sampling and int(envelope["trace_id"][16:], 16) >= self._sample_below:
-            call = SilentCall(self, facts)
-            call.minted = minted
+            call.recording = False
             self.log.count_unsampled()
-            return call
-        call.minted, call.began_at = minted, began_at
+            return
         call.otel_context = minted.context
         call.id = envelope["call_id"] = self.new_id()
         call.stream = Stream(call.id)
         call.envelope = envelope
-        return call
+
+    def _minted(self, facts: RequestFacts) -> Minted:
+        if facts.get("replay_of") is None:
+            return self.tracing.begin(facts)
+        token = attach_no_span()
+        try:
+            return self.tracing.begin(facts)
+        finally:
+            detach(token)
 
     def emit(self, event: Event | str, fields: Mapping[str, Any]) -> None:
         """Write a contributed event: into the stream of the open call around the caller, else the producer's own."""
-        call = current_call.get()
+        call = self.outer()
         if isinstance(event, Event):
             event_type, data, version = event.event_type, payload(event), event.event_schema_version
         else:
@@ -143,7 +202,7 @@ class Recorder(Writer):
         if event_type.endswith(":debug") and event_type.count(":") == 2:
             item["level"] = "debug"
         now = self.clock.wall()
-        if call is not None and call.recorder is self and call.open and call.recording:
+        if call is not None and call.began:
             root = call.root
             self._append(root.log, root.stream, now, {**root.envelope, **self._labels()}, [item], Priority.EVENT)
         else:

@@ -50,6 +50,11 @@ _get, attach, detach = (
 )
 
 
+def attach_no_span() -> Token[Context]:
+    """Leave the ambient trace: what begins now is the root of another. Undone by `detach`."""
+    return attach(Context({key: value for key, value in _get().items() if key != _SPAN_KEY}))
+
+
 class CallSpan(NonRecordingSpan):
     """Stands for a call's span within the program. Most calls never ask for its context, so it is made when asked."""
 

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import orjson
 import uuid_utils
 
+from hub.attempts import attempt_of, names_of
 from hub.bus import EventBus
-from hub.calls import AttemptFacts, Call, ResponseFacts, error_type_of
+from hub.calls import Call
 from hub.content import Cleaner, Marks, truncate
 from hub.events import Data, EventRecord, FrameEvent, decode_frame, encode_frame
 from hub.facts import (
@@ -33,6 +34,7 @@ from hub.facts import (
 from hub.harmless import log
 from hub.log import Appended, Log, Pressure, Priority, Stream
 from hub.messages import summarise
+from hub.outcomes import AttemptFacts, ResponseFacts
 from hub.tracing_context import Minted
 
 MAX_ERROR_TEXT = 8_192
@@ -104,10 +106,13 @@ class Writer:
 
     def _write_request(self, call: Call) -> None:
         facts, root = call.facts, call.root
-        content, marks = self._request_content(call)
+        own = call is root or call is root.lead
+        if not own and root.lead is not None:
+            root.lead.sent()
+        content, marks = self._request_content(call, own)
         data = self._clean_facts(request_data(facts, self.capture), REQUEST_TEXTS, REQUEST_NESTED)
         data.update(marks)
-        if call is not root and not tells_more(data, content, root.facts):
+        if not own and not tells_more(data, content, root.facts):
             return
         events: list[FrameEvent] = [{"id": self.new_id(), "type": "llm:request", "data": data}]
         if self.capture != "none":
@@ -117,10 +122,10 @@ class Writer:
         envelope = root.envelope
         if (cause := facts.get("causation_id")) is not None:
             envelope = {**envelope, "causation_id": cause}
-        began = call.began_at if call is root else self.clock.wall()
+        began = root.began_at if own else self.clock.wall()
         self._append(root.log, root.stream, began, envelope, events, Priority.ESSENTIAL)
 
-    def _request_content(self, call: Call) -> tuple[Data, Data]:
+    def _request_content(self, call: Call, own: bool) -> tuple[Data, Data]:
         """Content and marks."""
         messages, root = call.facts.get("messages"), call.root
         if self.capture == "none" or (messages is None and call.raw_request is None):
@@ -139,77 +144,83 @@ class Writer:
             content["messages"] = cleaned
         if tools is not None:
             content["tools"] = tools
-        if call is root:
+        if own:
             root.messages = content.get("messages")
-        repeated = call is not root and root.messages is not None
-        if call.raw_request is not None:
-            content["wire"] = self._wire(call.raw_request, content.get("messages"), repeated and root.messages)
+        repeated = not own and root.messages is not None
         if repeated:
             content.pop("messages", None)
             content.pop("tools", None)
+        if call.raw_request is not None:
+            content["wire"], more = self._wire(call.raw_request, root.messages if repeated else cleaned)
+            marks = _together(marks, more)
         return content, marks
 
-    def _wire(self, raw: bytes, messages: Any, outer_messages: Any) -> Data:
-        """What of the request's bytes the stored messages do not tell: all around them, or everything."""
-        if messages is not None and (not outer_messages or outer_messages == messages):
+    def _wire(self, raw: bytes, messages: Any) -> tuple[Data, Data]:
+        """What of the request's bytes *messages*, which are stored, do not tell: all around them, or everything.
+        Where those bytes cannot be made again, what is kept says so: `changed`."""
+        around = [raw]
+        if messages is not None:
             inner = orjson.dumps(messages)
-            at = raw.find(inner)
-            if at >= 0:
-                return self._wire_text({"head": raw[:at], "tail": raw[at + len(inner) :]})
-        return self._wire_text({"body": raw})
+            if (at := raw.find(inner)) >= 0:
+                around = [raw[:at], raw[at + len(inner) :]]
+        marks: Data = {}
+        kept = []
+        for piece in around:
+            text, more = self._wire_text(piece)
+            kept.append(text)
+            marks = _together(marks, more)
+        wire: Data = dict(zip(("head", "tail") if len(kept) == 2 else ("body",), kept, strict=True))
+        if marks:
+            wire["changed"] = True
+        return wire, marks
 
-    def _wire_text(self, pieces: Mapping[str, bytes]) -> Data:
-        """The *pieces* as text; `changed` says what of them is not as it was sent, as then they are no proof of it."""
-        wire: Data = {}
-        changed: Data = {}
-        for name, raw in pieces.items():
-            try:
-                text = raw.decode()
-            except UnicodeDecodeError:
-                text, changed = raw.decode("utf-8", "replace"), _together(changed, {"sanitised": {"encoding": 1}})
-            wire[name], marks = self._clean(text)
-            changed = _together(changed, marks)
-        return {**wire, "changed": changed} if changed else wire
+    def _wire_text(self, raw: bytes) -> tuple[str, Data]:
+        try:
+            return self._clean(raw.decode())
+        except UnicodeDecodeError:
+            text, marks = self._clean(raw.decode("utf-8", "replace"))
+            return text, _together(marks, {"sanitised": {"bytes": 1}})
 
     def write_attempt(self, call: Call, facts: AttemptFacts, error: str | None, failed_at: int | None) -> None:
-        """provider:retry: an attempt of *call*, a root, that another follows."""
+        """provider:retry: an attempt of *call* that another follows."""
         try:
-            call.failed_attempts += 1
-            self._write_attempt(call, "provider:retry", call.failed_attempts, facts, error, failed_at)
+            if call.parent is not None:
+                facts = {**names_of(call), **facts}
+            self._write_attempt(call.root, "provider:retry", facts, error, failed_at or self.clock.wall())
         except Exception as trouble:
             self.trouble("recording an attempt", trouble)
 
-    def write_layer_as_attempt(self, layer: Call) -> None:
-        """An inner call ended and another of the same outer call begins: what a router or a fallback does."""
-        outcome = layer.outcome
-        assert outcome is not None
-        response = outcome.facts
-        facts: AttemptFacts = {
-            "provider": layer.facts.get("provider"),
-            "model": response.get("model") or layer.facts.get("model"),
-            "duration_ms": (outcome.ended_ns - layer.started_ns) / 1e6,
-            "usage": response.get("usage"),
-            "reported_cost_usd": response.get("reported_cost_usd"),
-            "status_code": response.get("status_code"),
-            "error_type": error_type_of(outcome.error) if outcome.error else response.get("error_type"),
-        }
-        root = layer.root
-        root.failed_attempts += 1
-        kind = "provider:attempt" if outcome.status == "ok" else "provider:retry"
-        try:
-            self._write_attempt(root, kind, root.failed_attempts, facts, text_of(outcome.error), None)
-        except Exception as trouble:
-            self.trouble("recording an attempt", trouble)
-
-    def _write_attempt(
-        self, root: Call, kind: str, attempt: int, facts: AttemptFacts, error: str | None, failed_at: int | None
+    def write_layer_as_attempt(
+        self, layer: Call, told: AttemptFacts, error: str | None, *, followed: bool = False
     ) -> None:
-        data = self._clean_data({"attempt": attempt, **{k: v for k, v in facts.items() if v is not None}})
+        """*layer* was an attempt of the call around it, and not the last.
+
+        Args:
+            told: What else is known of it, by those who try again.
+            followed: The next one begins now.
+        """
+        try:
+            ended_ns, facts = attempt_of(layer)
+            facts = {**told, **facts}
+            since = 0 if ended_ns is None else self.clock.monotonic() - ended_ns
+            if followed:
+                facts["delay_ms"] = since / 1e6
+            outcome = layer.outcome
+            went_well = outcome is not None and outcome.status == "ok" and not told
+            kind = "provider:attempt" if went_well else "provider:retry"
+            text = text_of(None if outcome is None else outcome.error) or error
+            self._write_attempt(layer.root, kind, facts, text, self.clock.wall() - since)
+        except Exception as trouble:
+            self.trouble("recording an attempt", trouble)
+
+    def _write_attempt(self, root: Call, kind: str, facts: AttemptFacts, error: str | None, ended_at: int) -> None:
+        root.failed_attempts += 1
+        known = {key: value for key, value in facts.items() if value is not None}
+        data = self._clean_data({"attempt": root.failed_attempts, **known})
         item: FrameEvent = {"id": self.new_id(), "type": kind, "data": data}
         if error and self.capture != "none":
             item["content"] = {"error": self._error_text(error)}
-        now = self.clock.wall() if failed_at is None else failed_at
-        self._append(root.log, root.stream, now, root.envelope, [item], Priority.EVENT)
+        self._append(root.log, root.stream, ended_at, root.envelope, [item], Priority.EVENT)
 
     def write_response(self, call: Call) -> None:
         """llm:response and llm:response:debug of *call*, a root that has ended."""
@@ -221,6 +232,8 @@ class Writer:
     def _write_response(self, call: Call) -> None:
         outcome = call.result()
         data = self._clean_facts(response_data(call, outcome), RESPONSE_TEXTS, RESPONSE_NESTED)
+        if call.failed_attempts and (last := call.last_attempt()) is not call:
+            data["last_attempt"] = self._clean(attempt_of(last)[1])[0]
         response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
         call.response_event_id = response["id"]
         events = [response]

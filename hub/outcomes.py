@@ -1,0 +1,198 @@
+"""What is told of a call and its layers, and what their ends amount to together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, TypedDict
+
+Usage = Mapping[str, int | None]
+
+
+class ResponseFacts(TypedDict, total=False):
+    """What an extractor or a transport read of an answer. What is left out is unknown."""
+
+    model: str | None
+    usage: Usage | None
+    finish_reasons: Sequence[str] | None
+    reported_cost_usd: str | None
+    cost_reporter: str | None
+    response_id: str | None
+    status_code: int | None
+    attempts: int | None
+    continuation_count: int | None
+    response_cached: bool | None
+    chunk_count: int | None
+    messages: Sequence[Any] | None
+    """Output messages; content."""
+    body: str | None
+    """The wire body; content."""
+    streamed: Sequence[str] | None
+    """Of a body that is a stream: the texts it holds in pieces, so far as no message has them; content."""
+    error_type: str | None
+    error_message: str | None
+    """Content."""
+    retryable: bool | None
+    retry_after_ms: float | None
+    more: Mapping[str, Any] | None
+    """Further keys for the data of llm:response; never text."""
+
+
+class AttemptFacts(TypedDict, total=False):
+    """An attempt within a call that was not the last."""
+
+    max_retries: int | None
+    delay_ms: float | None
+    duration_ms: float | None
+    error_type: str | None
+    status_code: int | None
+    retry_after_ms: float | None
+    provider: str | None
+    model: str | None
+    usage: Usage | None
+    reported_cost_usd: str | None
+
+
+class RequestFacts(TypedDict, total=False):
+    """What `start` was told, kept until the request event leaves."""
+
+    source: str
+    provider: str | None
+    model: str | None
+    operation: str
+    messages: Sequence[Any] | None
+    tools: Sequence[Any] | None
+    params: Mapping[str, Any] | None
+    stream: bool
+    tier: str | None
+    server_address: str | None
+    from_config: Sequence[str]
+    causation_id: str | None
+    replay_of: str | None
+    replay_run: str | None
+    replay_of_trace_id: str | None
+    replay_of_span_id: str | None
+    more: Mapping[str, Any] | None
+    """Further keys for the data of llm:request; never text."""
+
+
+class Outcome:
+    """How a call or layer ended."""
+
+    __slots__ = ("ended_ns", "error", "facts", "status")
+
+    def __init__(self, facts: ResponseFacts, error: BaseException | None, status: str, ended_ns: int) -> None:
+        self.facts, self.error, self.status, self.ended_ns = facts, error, status, ended_ns
+
+
+def status_of(error: BaseException | None) -> str:
+    """The status of a call that raised *error*."""
+    if error is None:
+        return "ok"
+    if isinstance(error, GeneratorExit):
+        return "abandoned"
+    return "error" if isinstance(error, Exception) else "cancelled"
+
+
+def error_type_of(error: BaseException) -> str:
+    """The qualified name of its class, builtins without module: OpenTelemetry's rule for error.type."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def from_cache(facts: ResponseFacts) -> ResponseFacts:
+    """*facts* of an answer nobody was asked for: whatever its usage says was spent by another call."""
+    nothing: ResponseFacts = {"usage": {"input_tokens": 0, "output_tokens": 0}}
+    return {**facts, **nothing, "reported_cost_usd": "0", "cost_reporter": "cache"}
+
+
+def answering(own: Outcome, inner: Sequence[Outcome]) -> int:
+    """Which of the *inner* outcomes, in the order they began, is what *own* ended with."""
+    late = [place for place, one in enumerate(inner) if one.ended_ns > own.ended_ns]
+    if late:  # streams that were handed out
+        return late[-1]
+    if own.status == "ok":
+        return next((place for place in reversed(range(len(inner))) if inner[place].status == "ok"), len(inner) - 1)
+    return len(inner) - 1
+
+
+def together(own: Outcome, inner: Sequence[Outcome]) -> Outcome:
+    """What a call ended with, its layers' outcomes considered: they fill what it left open, and what they spent is
+    spent whatever became of it."""
+    last = inner[answering(own, inner)]
+    late = last.ended_ns > own.ended_ns
+    status, error, ended_ns = own.status, own.error, own.ended_ns
+    known: ResponseFacts = last.facts
+    if status == "ok" and last.status != "ok":
+        if late:
+            status, error, ended_ns = last.status, last.error, last.ended_ns
+        elif last.facts.get("error_type") == "incomplete_stream":  # which raises nothing in those who read it
+            status = last.status
+        else:  # the call went well without it
+            known = {key: value for key, value in known.items() if key not in _OF_A_FAILURE}  # type: ignore[assignment]
+    elif late:
+        ended_ns = last.ended_ns if status == "ok" else ended_ns
+    facts: ResponseFacts = {**known, **{k: v for k, v in own.facts.items() if v is not None}}  # type: ignore[typeddict-item]
+    _count(facts, own.facts, inner)
+    return Outcome(facts, error, status, ended_ns)
+
+
+_OF_A_FAILURE = frozenset({"error_type", "error_message", "retryable", "retry_after_ms", "status_code"})
+
+
+def _count(facts: ResponseFacts, own: ResponseFacts, inner: Sequence[Outcome]) -> None:
+    """Set usage and reported cost: at least what the layers spent together. Of an answer from a cache, just that: its
+    own usage was spent by another call."""
+    spent, cost = sum_usage(one.facts.get("usage") for one in inner), _sum_cost(inner)
+    if facts.get("response_cached"):
+        facts["usage"] = spent
+        facts["reported_cost_usd"], facts["cost_reporter"] = cost, facts.get("cost_reporter") if cost else None
+        return
+    facts["usage"] = most(own.get("usage"), spent)
+    if cost is not None and _more(cost, facts.get("reported_cost_usd")):
+        facts["reported_cost_usd"] = cost
+
+
+def sum_usage(usages: Iterable[Usage | None]) -> dict[str, int] | None:
+    """Token counts added up; what none of them knows stays unknown."""
+    total: dict[str, int] = {}
+    for usage in usages:
+        for key, value in (usage or {}).items():
+            if value is not None:
+                total[key] = total.get(key, 0) + value
+    return total or None
+
+
+def most(one: Usage | None, other: Usage | None) -> Usage | None:
+    """Of each token count the larger one; the known one where one is unknown."""
+    if not one or not other:
+        return one or other
+    found = dict(one)
+    for key, value in other.items():
+        known = found.get(key)
+        if known is None or (value is not None and value > known):
+            found[key] = value
+    return found
+
+
+def _sum_cost(outcomes: Sequence[Outcome]) -> str | None:
+    """What they reported together; None when one of them spent tokens and does not say for how much."""
+    total, known = Decimal(0), False
+    for one in outcomes:
+        reported = one.facts.get("reported_cost_usd")
+        if reported is None:
+            if any((one.facts.get("usage") or {}).values()):
+                return None
+            continue
+        try:
+            total, known = total + Decimal(reported), True
+        except ArithmeticError:
+            return None
+    return format(total, "f") if known and total.is_finite() else None
+
+
+def _more(cost: str, than: str | None) -> bool:
+    try:
+        return than is None or Decimal(cost) > Decimal(than)
+    except ArithmeticError:
+        return False
