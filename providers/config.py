@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from providers.errors import ConfigurationError
+from providers.scrubbing import bare
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -46,7 +47,7 @@ class ProviderConfig:
             if (value := getattr(self, name)) is not None
         ]
         if self.base_url is not None:
-            shown.insert(0, f"base_url={without_secrets(self.base_url)!r}")
+            shown.insert(0, f"base_url={bare(self.base_url)!r}")
         if self.api_key is not None:
             shown.insert(0, "api_key='...'")
         if self.extra:
@@ -54,14 +55,9 @@ class ProviderConfig:
         return f"ProviderConfig({', '.join(shown)})"
 
 
-def without_secrets(url: str) -> str:
-    """*url* without user, password, query and fragment."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "(no URL)"
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}" if host else "(no URL)"
+def variable_prefix(name: str) -> str:
+    """What the environment variables of provider *name* begin with: azure-openai gives AZURE_OPENAI."""
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
 def _finite(value: object) -> bool:

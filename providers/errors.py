@@ -23,6 +23,7 @@ Messages hold no credentials and no query of a URL, as far as those can be told.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hub.errors import HubError
@@ -128,3 +129,23 @@ class StreamError(LLMError):
     """A stream broke off, or holds what cannot be read."""
 
     usually_retryable = True
+
+
+_BY_STATUS: Mapping[int, type[LLMError]] = {
+    401: AuthenticationError,
+    402: QuotaExceededError,
+    403: AccessDeniedError,
+    404: NotFoundError,
+    408: LLMTimeoutError,
+    409: ProviderUnavailableError,
+    413: ContextLengthError,
+    429: RateLimitError,
+}
+
+
+def class_for(status_code: int) -> type[LLMError]:
+    """What an HTTP status alone says, from 300 on. A redirect is a matter of configuration, as none is followed."""
+    if status_code < 400:
+        return ConfigurationError
+    otherwise = ProviderUnavailableError if status_code >= 500 else InvalidRequestError
+    return _BY_STATUS.get(status_code, otherwise)
