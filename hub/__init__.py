@@ -24,6 +24,7 @@ from hub.errors import (
     NotTraceable,
     QueryLimit,
     QueryRefused,
+    ReplayImpossible,
     SchemaMismatch,
     StoreError,
     StoreUnavailable,
@@ -47,7 +48,8 @@ from hub.session import session
 from hub.traced import traced
 
 if TYPE_CHECKING:
-    from hub.reader import Reader
+    from hub.reader import Reader, StoredCall
+    from hub.replays import Replay
     from hub.runtime import Hub
     from hub.transport import RecordingTransport, async_httpx_client, httpx_client
 
@@ -56,6 +58,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Hub": "hub.runtime",
     "Reader": "hub.reader",
+    "Replay": "hub.replays",
     "RecordingTransport": "hub.transport",
     "async_httpx_client": "hub.transport",
     "httpx_client": "hub.transport",
@@ -212,6 +215,50 @@ def open(db_url: str | None = None) -> Reader:
     return reader
 
 
+def replay(
+    call: str | StoredCall,
+    using: Any = None,
+    *,
+    model: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    db_url: str | None = None,
+    hub: Hub | None = None,
+) -> Replay:
+    """Send a recorded request again, and record the new call. Keys and addresses come from the environment and from
+    *using*, never from the store; redirects are not followed, tools not run.
+
+    Args:
+        call: An id or its beginning, @last, @-2, or a call of a `Reader`.
+        using: Whom to ask: a provider, a client of the openai SDK, a class, a function, or a name such as
+            `openai:gpt-5-mini`. By default the provider that the call went to, by its name.
+        model: Another one than the original's.
+        params: Changed or added, such as `{"temperature": 0}`.
+        db_url: Where the call is looked for; by default where the default hub keeps its own.
+        hub: Records there instead of in the default hub.
+    Raises:
+        ReplayImpossible: Nothing was sent, and why. Also where an event loop runs: there `areplay` is the one to call.
+        NotFound, AmbiguousId: *call* names none, or several.
+        StoreError: The store cannot be read.
+        Exception: Whatever the provider raises; the failed call is recorded.
+    """
+    done: Replay = _load("hub.replays").replay(call, using, model=model, params=params, db_url=db_url, hub=hub)
+    return done
+
+
+async def areplay(
+    call: str | StoredCall,
+    using: Any = None,
+    *,
+    model: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    db_url: str | None = None,
+    hub: Hub | None = None,
+) -> Replay:
+    """`replay` for programs on an event loop; what is not async in *using* runs in a thread."""
+    done: Replay = await _load("hub.replays").areplay(call, using, model=model, params=params, db_url=db_url, hub=hub)
+    return done
+
+
 def read_events(db_url: str | None = None, *, types: Sequence[str] | None = None) -> Iterator[Event]:
     """Every event of a store in the order of its log, as typed objects, for projections of your own.
 
@@ -245,10 +292,13 @@ __all__ = [
     "QueryRefused",
     "Reader",
     "RecordingTransport",
+    "Replay",
+    "ReplayImpossible",
     "SchemaMismatch",
     "StoreError",
     "StoreUnavailable",
     "Usage",
+    "areplay",
     "async_httpx_client",
     "call",
     "emit",
@@ -257,6 +307,7 @@ __all__ = [
     "init",
     "open",
     "read_events",
+    "replay",
     "session",
     "shutdown",
     "subscribe",

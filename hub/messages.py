@@ -55,6 +55,20 @@ def parts(message: Any) -> list[Part]:
     return [found.part for found in _parts(message)]
 
 
+def said(message: Any) -> list[str]:
+    """The texts of *message*, refusals too; what was thought or called is none."""
+    return [found.value for found in _parts(message) if found.part.type in ("text", "refusal") and found.value]
+
+
+def tool_calls(message: Any) -> list[dict[str, Any]]:
+    """The calls that *message* asks for: id, name, arguments as they stand there."""
+    return [
+        {"id": found.part.tool_call_id, "name": found.part.name, "arguments": found.value}
+        for found in _parts(message)
+        if found.part.type == "tool_call"
+    ]
+
+
 def summarise(messages: Iterable[Any], tools: Iterable[Any] | None = None, limit: int = 200) -> dict[str, Any]:
     """A preview of *messages*, which are JSON data: what a list of calls shows.
 

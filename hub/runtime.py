@@ -287,6 +287,11 @@ def default_hub() -> Hub:
         return _default if _default is not None else start_default({})
 
 
+def running_default() -> Hub | None:
+    """The default hub, if it was ever started."""
+    return _default
+
+
 def default_recorder() -> Recorder | None:
     """The default hub's recorder; None when recording is off, has ended, or could not start."""
     hub = _default

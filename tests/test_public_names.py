@@ -11,6 +11,7 @@ import pytest
 import hub
 
 PROMISED = (
+    *("areplay", "replay", "Replay", "ReplayImpossible"),
     *("Event", "Hub", "LLMRequest", "LLMResponse", "RecordingTransport", "async_httpx_client", "call", "emit", "flush"),
     *("httpx_client", "init", "open", "read_events", "session", "shutdown", "subscribe", "traced"),
 )

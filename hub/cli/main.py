@@ -13,9 +13,11 @@ import typer
 from hub.cli.calls import calls
 from hub.cli.config import config
 from hub.cli.demo import demo
+from hub.cli.diff import diff
 from hub.cli.doctor import doctor
 from hub.cli.guard import guarded, unexpected
 from hub.cli.maintain import migrate, rebuild
+from hub.cli.replay import replay
 from hub.cli.show import show
 from hub.cli.sql import sql
 from hub.cli.tail import tail
@@ -23,7 +25,8 @@ from hub.cli.tail import tail
 app = typer.Typer(
     name="hub",
     help="Every call of your programs to a language model: kept, listed, queried.",
-    epilog="Exit codes: 0 ok, 1 a failed check, 2 usage, 3 not found, 4 store or network, 130 interrupted.",
+    epilog="Exit codes: 0 ok, 1 a difference or a failed check, 2 usage, 3 not found, 4 store or network, "
+    "130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,6 +38,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "tail": tail,
     "sql": sql,
+    "replay": replay,
+    "diff": diff,
     "doctor": doctor,
     "migrate": migrate,
     "rebuild": rebuild,

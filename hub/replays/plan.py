@@ -1,0 +1,140 @@
+"""What is to leave for where, decided before anything does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from hub.errors import NotTraceable, ReplayImpossible
+from hub.recorder import Recorder
+from hub.replays.original import Original
+from hub.replays.rebuild import Asking, Wanted, rebuild
+from hub.replays.targets import Target, described, is_sdk_client, path_for
+from hub.traced import traced
+from hub.watch import HasRecorder
+
+_NOT_TO_SET = frozenset(
+    (
+        *("model", "messages", "input", "prompt", "request", "tools", "api_key", "base_url", "organization", "project"),
+        *("headers", "extra_headers", "extra_query", "extra_body", "http_client", "client", "auth", "timeout"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be sent where."""
+
+    original: Original
+    target: Target
+    wanted: Wanted
+    recorder: Recorder | None
+    run: str
+    body: bytes | None = None
+    """Sent as it is, to `path`; otherwise `asking` says what is called."""
+    path: str = ""
+    asking: Asking | None = None
+
+    @property
+    def model(self) -> str | None:
+        """The model asked for."""
+        found = opened(self.body).get("model") if self.body is not None else self.wanted.model
+        return found if isinstance(found, str) else None
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether what is sent are the bytes that were stored, and those that were sent."""
+        return self.body is not None and self.body == self.original.body and self.original.untouched
+
+    @property
+    def hosted_tools(self) -> list[str]:
+        """Types of tools that the provider would run itself: a search, a server of somebody's."""
+        tools = opened(self.body).get("tools") if self.body is not None else None
+        kinds = [tool.get("type") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+        return sorted({str(kind) for kind in kinds if kind not in (None, "function", "custom")})
+
+    @property
+    def streams(self) -> bool:
+        return self.original.stream if self.body is None else opened(self.body).get("stream") is True
+
+
+def opened(body: bytes | None) -> dict[str, Any]:
+    """A body that is known to be an object."""
+    found = orjson.loads(body or b"{}")
+    assert isinstance(found, dict)
+    return found
+
+
+def plan(
+    original: Original,
+    target: Target,
+    *,
+    model: str | None,
+    params: Mapping[str, Any],
+    recorder: Recorder | None,
+    hub: HasRecorder | None,
+    run: str,
+) -> Plan:
+    """Decide what leaves. Raises: ReplayImpossible"""
+    _refuse_settings(params, original)
+    model = model or target.model
+    changed = {**params, **({} if model is None or model == original.model else {"model": model})}
+    wanted = Wanted(original, model or original.model, {**_recorded_params(original), **params}, frozenset(changed))
+    known = original.body_json()
+    path = None if known is None or target.resend is None else path_for(known, original.operation)
+    if known is not None and path is not None:
+        if recorder is not None and is_sdk_client(target.thing):  # its bytes are seen through a traced one only
+            target = replace(target, resend=described(_traced(target.thing, original, hub)).resend)
+        return Plan(original, target, wanted, recorder, run, _body(original, known, changed), path)
+    if original.operation == "embeddings" and target.resend is not None:
+        raise ReplayImpossible(
+            original.call_id, "its body was not kept as it was", "make the call again through a traced client"
+        )
+    if wanted.model is not None and not wanted.model.isprintable():
+        raise ReplayImpossible(
+            original.call_id, "its model's name holds control characters", "name another with --model or model="
+        )
+    thing = target.thing if recorder is None else _traced(target.thing, original, hub)
+    return Plan(original, target, wanted, recorder, run, asking=rebuild(thing, wanted))
+
+
+def _refuse_settings(params: Mapping[str, Any], original: Original) -> None:
+    for name in params:
+        if name in _NOT_TO_SET or not name.isidentifier():
+            raise ReplayImpossible(
+                original.call_id,
+                f"{name} cannot be set",
+                "parameters such as temperature can; a model is given by --model or model=, keys and addresses by the "
+                "environment",
+            )
+
+
+def _body(original: Original, known: Mapping[str, Any], changed: Mapping[str, Any]) -> bytes:
+    """The stored bytes, or the body with what the user changed."""
+    different = {name: value for name, value in changed.items() if name not in known or known[name] != value}
+    if not different and original.body is not None:
+        return original.body
+    return orjson.dumps({**known, **{_spelled(name, known): value for name, value in different.items()}})
+
+
+def _spelled(name: str, body: Mapping[str, Any]) -> str:
+    """A parameter's name as *body* has it already."""
+    if name == "max_tokens":
+        return next((one for one in ("max_completion_tokens", "max_output_tokens") if one in body), name)
+    return name
+
+
+def _recorded_params(original: Original) -> dict[str, Any]:
+    """As recorded; as the body has them, where that is known: it has whole schemas."""
+    body = original.body_json() or {}
+    return {name: body.get(name, value) for name, value in original.params.items()}
+
+
+def _traced(thing: Any, original: Original, hub: HasRecorder | None) -> Any:
+    try:
+        return traced(thing, hub=hub) if hub is not None else traced(thing)
+    except NotTraceable as error:
+        raise ReplayImpossible(original.call_id, str(error), "pass a provider, a function or a method") from error
