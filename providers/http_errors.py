@@ -6,13 +6,12 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import orjson
 
 from hub.exchange import retry_after_ms
-from hub.redaction import MARK, Redactor
+from providers.config import variable_prefix
 from providers.errors import (
     AccessDeniedError,
     AuthenticationError,
@@ -26,11 +25,12 @@ from providers.errors import (
     ProviderUnavailableError,
     QuotaExceededError,
     RateLimitError,
+    class_for,
 )
+from providers.scrubbing import scrubbed
 
 MAX_BODY = 64 * 1024
 """Bytes of a body that are read; what an error has to say is at its beginning."""
-_LONGEST_MESSAGE = 500
 
 _BY_CODE: Mapping[str, type[LLMError]] = {
     "context_length_exceeded": ContextLengthError,
@@ -63,17 +63,6 @@ _BY_CODE: Mapping[str, type[LLMError]] = {
     "invalid_argument": InvalidRequestError,
 }
 """What OpenAI, Azure, Anthropic, Gemini and DeepSeek write as an error's code or type, lower case (2026-11-20)."""
-
-_BY_STATUS: Mapping[int, type[LLMError]] = {
-    401: AuthenticationError,
-    402: QuotaExceededError,
-    403: AccessDeniedError,
-    404: NotFoundError,
-    408: LLMTimeoutError,
-    409: ProviderUnavailableError,
-    413: ContextLengthError,
-    429: RateLimitError,
-}
 
 _TOO_LONG = re.compile(
     r"context[ _-]?(?:length|window|size)|too many (?:input )?tokens|prompt is too long|input is too long|"
@@ -135,28 +124,6 @@ def error_from_response(
     )
 
 
-def variable_prefix(name: str) -> str:
-    """What the environment variables of provider *name* begin with: azure-openai gives AZURE_OPENAI."""
-    return re.sub(r"[^A-Z0-9]", "_", name.upper())
-
-
-def scrubbed(text: str, secrets: Sequence[str | None] = ()) -> str:
-    """*text* on one line, at most 500 characters, without *secrets*, what looks like one, and the queries of URLs."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, MARK)
-    text = _QUERY.sub(r"\1", _redactor()(" ".join(text.split()))[0])
-    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 3] + "..."
-
-
-_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?\"'<>#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
-
-
-@cache
-def _redactor() -> Redactor:
-    return Redactor()
-
-
 @dataclass(frozen=True, slots=True)
 class _Said:
     """What a body says of the error."""
@@ -202,17 +169,11 @@ def _kind(status: int, said: _Said) -> type[LLMError]:
     coded = next((_BY_CODE[code] for code in said.codes if code in _BY_CODE), None)
     if coded in (None, InvalidRequestError) and status in (400, 413, 422, 500) and _TOO_LONG.search(said.message):
         return ContextLengthError
-    by_status = _BY_STATUS.get(status) or _of_range(status)
+    by_status = class_for(status) if status >= 300 else ProviderUnavailableError
     if coded is None or coded is InvalidRequestError:
         return by_status
-    exact = issubclass(coded, by_status) or status in (400, 422) or status >= 500 or coded in _TELLING
+    exact = issubclass(coded, by_status) or status in (400, 422) or not 300 <= status < 500 or coded in _TELLING
     return coded if exact else by_status
-
-
-def _of_range(status: int) -> type[LLMError]:
-    if 300 <= status < 400:
-        return ConfigurationError
-    return InvalidRequestError if 400 <= status < 500 else ProviderUnavailableError
 
 
 _TELLING = frozenset({ContextLengthError, QuotaExceededError, ContentFilterError})
