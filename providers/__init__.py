@@ -59,7 +59,11 @@ if TYPE_CHECKING:
         StreamError,
         UnknownProviderError,
     )
+    from providers.mock import MockProvider, Scripted
     from providers.models import ConfigField, ModelInfo, Pricing, ProviderInfo
+    from providers.registry import get_provider, list_providers, register_provider
+    from providers.retry import with_retry, with_retry_sync
+    from providers.signs import is_retryable
 
 _NAMES = {
     "providers.config": ("ProviderConfig",),
@@ -75,7 +79,11 @@ _NAMES = {
         *("NetworkError", "NotFoundError", "ProviderUnavailableError", "QuotaExceededError", "RateLimitError"),
         *("StreamError", "UnknownProviderError"),
     ),
+    "providers.mock": ("MockProvider", "Scripted"),
     "providers.models": ("ConfigField", "ModelInfo", "Pricing", "ProviderInfo"),
+    "providers.registry": ("get_provider", "list_providers", "register_provider"),
+    "providers.retry": ("with_retry", "with_retry_sync"),
+    "providers.signs": ("is_retryable",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -110,6 +118,7 @@ __all__ = [
     "LLMError",
     "LLMTimeoutError",
     "Message",
+    "MockProvider",
     "ModelInfo",
     "ModelTier",
     "NetworkError",
@@ -128,6 +137,7 @@ __all__ = [
     "ResponseFormatJson",
     "ResponseFormatJsonSchema",
     "ResponseFormatText",
+    "Scripted",
     "StreamChunk",
     "StreamError",
     "TextBlock",
@@ -139,4 +149,10 @@ __all__ = [
     "ToolSpec",
     "UnknownProviderError",
     "Usage",
+    "get_provider",
+    "is_retryable",
+    "list_providers",
+    "register_provider",
+    "with_retry",
+    "with_retry_sync",
 ]

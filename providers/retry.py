@@ -1,0 +1,219 @@
+"""Try again what may succeed the next time, and no sooner than whoever was asked allows."""
+
+from __future__ import annotations
+
+import math
+import random as random_numbers
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
+
+from providers.attempts import Attempts
+from providers.errors import ConfigurationError
+from providers.signs import is_retryable, retry_after, status_of
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+T = TypeVar("T")
+
+
+class Sleep(Protocol):
+    """How to wait between attempts: takes seconds."""
+
+    def __call__(self, seconds: float, /) -> Awaitable[Any]: ...
+
+
+class RetrySettings(TypedDict, total=False):
+    """Arguments of `with_retry` that a provider's configuration may give."""
+
+    max_retries: int
+    base_delay: float
+    max_delay: float
+    deadline: float | None
+
+
+_SETTINGS = ("max_retries", "base_delay", "max_delay", "deadline")
+
+
+def retry_settings(extra: Mapping[str, Any], *, max_retries: int | None = None) -> tuple[RetrySettings, dict[str, Any]]:
+    """Of `ProviderConfig.extra` the arguments for `with_retry`, and the rest: what a provider may send on.
+
+    Args:
+        max_retries: Where *extra* gives none.
+    Raises: ConfigurationError: One of them cannot be used.
+    """
+    given: dict[str, Any] = {} if max_retries is None else {"max_retries": max_retries}
+    given |= {key: extra[key] for key in _SETTINGS if extra.get(key) is not None}
+    settings = RetrySettings(**given)  # type: ignore[typeddict-item]
+    _Plan(**settings)
+    return settings, {key: value for key, value in extra.items() if key not in _SETTINGS}
+
+
+async def with_retry(
+    func: Callable[[], Awaitable[T]],
+    max_retries: int = 3,
+    base_delay: float = 1.0,
+    max_delay: float = 60.0,
+    *,
+    deadline: float | None = None,
+    retryable: Callable[[BaseException], bool] = is_retryable,
+    sleep: Sleep | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    random: Callable[[], float] = random_numbers.random,
+) -> T:
+    """Await `func()`, again where it fails and may succeed the next time; raises the last error as it came.
+
+    Before retry n it waits a random time of at most base_delay * 2^(n-1) seconds, no longer than *max_delay*, but at
+    least what the error asks for (Retry-After). Where that is more than *max_delay*, or goes beyond the *deadline*, it
+    gives up at once. What is tried is one call with several attempts, where the hub records it.
+
+    Args:
+        func: Called for each attempt.
+        max_retries: Attempts after the first; 0 for none.
+        deadline: Seconds from now after which no attempt begins. One under way is not cut off: that is its timeout's
+            work.
+        retryable: Whether to try again after an error; `is_retryable` says how that is known.
+        sleep: Awaited with seconds; that of the running loop when None.
+        clock: In seconds.
+        random: From 0 to 1.
+    Raises: ConfigurationError: max_retries, a delay or the deadline cannot be used.
+    """
+    plan = _Plan(max_retries, base_delay, max_delay, deadline, retryable, clock, random)
+
+    async def attempt() -> T:
+        plan.begin()
+        return await func()
+
+    with plan:
+        try:
+            return await attempt()
+        except Exception as error:
+            if not plan.goes_on(error):
+                raise
+        from tenacity import AsyncRetrying  # 50 ms, and most calls go well the first time
+
+        return await AsyncRetrying(**plan.parts(sleep))(attempt)
+
+
+def with_retry_sync(
+    func: Callable[[], T],
+    max_retries: int = 3,
+    base_delay: float = 1.0,
+    max_delay: float = 60.0,
+    *,
+    deadline: float | None = None,
+    retryable: Callable[[BaseException], bool] = is_retryable,
+    sleep: Callable[[float], Any] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+    random: Callable[[], float] = random_numbers.random,
+) -> T:
+    """`with_retry` for a function that is not awaited."""
+    plan = _Plan(max_retries, base_delay, max_delay, deadline, retryable, clock, random)
+
+    def attempt() -> T:
+        plan.begin()
+        return func()
+
+    with plan:
+        try:
+            return attempt()
+        except Exception as error:
+            if not plan.goes_on(error):
+                raise
+        from tenacity import Retrying
+
+        return Retrying(**plan.parts(sleep))(attempt)
+
+
+class _Plan:
+    """When to try again, and when to give up. Around the attempts, it is what the hub is told of them by."""
+
+    def __init__(
+        self,
+        max_retries: int = 3,
+        base_delay: float = 1.0,
+        max_delay: float = 60.0,
+        deadline: float | None = None,
+        retryable: Callable[[BaseException], bool] = is_retryable,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random_numbers.random,
+    ) -> None:
+        if type(max_retries) is not int or max_retries < 0:
+            raise ConfigurationError(f"max_retries {max_retries!r} cannot be used; give a whole number, 0 for none")
+        for name, seconds in (("base_delay", base_delay), ("max_delay", max_delay), ("deadline", deadline)):
+            if seconds is not None and not (isinstance(seconds, int | float) and seconds >= 0):
+                raise ConfigurationError(f"{name} {seconds!r} cannot be used; give seconds, 0 or more")
+        self.max_retries, self.base_delay, self.max_delay = max_retries, base_delay, max_delay
+        self.retryable, self.clock, self.random = retryable, clock, random
+        self._attempts = Attempts(max_retries, clock)
+        self._first: Exception | None = None
+        self._ends_at = math.inf if deadline is None else clock() + deadline
+        self._asked: float | None = None
+        self._state: RetryCallState | None = None
+
+    def __enter__(self) -> None:
+        self._attempts.__enter__()
+
+    def begin(self) -> None:
+        """The next attempt begins. Tenacity's first is one that failed already."""
+        if self._first is not None:
+            error, self._first = self._first, None
+            try:
+                raise error
+            finally:
+                del error
+        self._attempts.begin()
+
+    def goes_on(self, error: Exception) -> bool:
+        """Whether there is to be anything after the first attempt, which failed with *error*."""
+        if self.max_retries == 0 or not self.retryable(error):
+            return False
+        self._first = error
+        return True
+
+    def parts(self, sleep: Callable[[float], Any] | None) -> dict[str, Any]:
+        """What tenacity asks."""
+        return {
+            "retry": self._worth_it,
+            "wait": self._wait,
+            "stop": self._stop,
+            "before_sleep": self._told,
+            "retry_error_callback": _raise_it,
+            **({} if sleep is None else {"sleep": sleep}),
+        }
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if self._state is not None:
+            self._state.outcome = None  # frames of the error's traceback hold it: a circle that lives long
+        self._attempts.__exit__(kind, error, traceback)
+
+    def _worth_it(self, state: RetryCallState) -> bool:
+        self._state = state
+        error = _error(state)
+        return isinstance(error, Exception) and self.retryable(error)
+
+    def _wait(self, state: RetryCallState) -> float:
+        longest = min(self.max_delay, self.base_delay * 2.0 ** min(state.attempt_number - 1, 64))
+        error = _error(state)
+        self._asked = None if error is None else retry_after(error)
+        return max(self.random() * longest, self._asked or 0.0)
+
+    def _stop(self, state: RetryCallState) -> bool:
+        return (
+            state.attempt_number > self.max_retries
+            or (self._asked or 0.0) > self.max_delay
+            or self.clock() + state.upcoming_sleep > self._ends_at
+        )
+
+    def _told(self, state: RetryCallState) -> None:
+        if (error := _error(state)) is not None:
+            self._attempts.failed(error, status_of(error), self._asked, state.upcoming_sleep)
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return None if state.outcome is None else state.outcome.exception()
+
+
+def _raise_it(state: RetryCallState) -> Any:
+    return None if state.outcome is None else state.outcome.result()
