@@ -122,9 +122,9 @@ def _told(thing: Any, attribute: str) -> str | None:
 
 def _host(thing: Any) -> str | None:
     """Host of its base URL, without user and password; None when it does not tell."""
-    for holder in (thing, getattr(thing, "config", None)):
+    for holder, name in ((thing, "base_url"), (thing, "address"), (getattr(thing, "config", None), "base_url")):
         try:
-            url = getattr(holder, "base_url", None)
+            url = getattr(holder, name, None)
             if url is None:
                 continue
             if not isinstance(url, str):
