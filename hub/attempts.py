@@ -15,9 +15,11 @@ def attempt_of(layer: Call) -> tuple[int | None, AttemptFacts]:
     facts, error = outcome.facts, outcome.error
     began = last.attempt_began_ns if last.attempt_began_ns is not None else last.started_ns
     named = names_of(last)
+    asked, served = named.get("model"), facts.get("model")
     told: AttemptFacts = {
         "provider": named.get("provider"),
-        "model": facts.get("model") or named.get("model"),
+        "model": served or asked,
+        "request_model": asked if served is not None and served != asked else None,
         "duration_ms": max(outcome.ended_ns - began, 0) / 1e6,
         "usage": facts.get("usage"),
         "reported_cost_usd": facts.get("reported_cost_usd"),

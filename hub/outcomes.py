@@ -49,6 +49,9 @@ class AttemptFacts(TypedDict, total=False):
     retry_after_ms: float | None
     provider: str | None
     model: str | None
+    """The one that served, if it is known."""
+    request_model: str | None
+    """The one asked for, where another served."""
     usage: Usage | None
     reported_cost_usd: str | None
 

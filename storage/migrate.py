@@ -20,7 +20,7 @@ from storage.connection import connect, translated, url_of, write_lock
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration."""
 
 VERSION_TABLE = "hub_schema"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -34,7 +34,7 @@ CALL_COLUMNS: Final = tuple(_CALL_COLUMNS.split())
 
 ATTEMPT_COLUMNS: Final = (
     "position", "call_id", "attempt", "started_ns", "duration_ms", "provider", "model", "status_code", "error_type",
-    "delay_ms", "input_tokens", "output_tokens", "cost_nanos",
+    "delay_ms", "input_tokens", "output_tokens", "cost_nanos", "is_last",
 )  # fmt: skip
 
 CALL_TYPES: Final = frozenset(
@@ -233,16 +233,46 @@ _FOLDS: Final = {
 }
 
 
-def read_attempt(row: Row, record: EventRecord, position: int) -> Row:
-    """A row of hub_attempts, keys as ATTEMPT_COLUMNS, from an event that was not folded into the call's *row* yet.
-    Its cost is as reported, see `price_attempt`."""
-    get, happened = record["data"].get, record["occurred_at"]
+class Attempt(NamedTuple):
+    """An attempt of a call. Its cost is as reported, see `price_attempt`."""
+
+    row: Row
+    """Of hub_attempts, keys as ATTEMPT_COLUMNS."""
+    usage: dict[str, int | None]
+    models: list[str]
+    """Whose price tells its cost, best first."""
+
+    @property
+    def spent(self) -> bool:
+        """Whether it is known to have used tokens."""
+        return any(self.usage.values())
+
+
+def read_attempt(row: Row, record: EventRecord, position: int) -> Attempt:
+    """The attempt that *record* tells of, which was not folded into the call's *row* yet."""
+    return _read_attempt(row, record, position, record["data"])
+
+
+def read_last_attempt(row: Row, record: EventRecord, position: int) -> Attempt | None:
+    """`read_attempt` of the response's event, folded into *row* already; None where it tells no more of the last
+    attempt than of the call, or another response counts."""
+    last = record["data"].get("last_attempt")
+    if not isinstance(last, dict) or not row["failed_attempts"] or row["response_version"] != record["version"]:
+        return None
+    attempt = _read_attempt(row, record, position, last)
+    attempt.row["attempt"] = max(row["attempts"] or 1, row["failed_attempts"] + 1)
+    attempt.row["is_last"] = 1
+    return attempt
+
+
+def _read_attempt(row: Row, record: EventRecord, position: int, data: Data) -> Attempt:
+    get, happened = data.get, record["occurred_at"]
     duration = _number(get("duration_ms"))
     started = row["attempt_ns"] if duration is None else happened - _nanoseconds(duration)
     if duration is None and started is not None:
         duration = max(happened - started, 0) / 1e6
     count = _counter(get("usage"))
-    return {
+    attempt: Row = {
         "position": position,
         "call_id": record["call_id"],
         "attempt": _integer(get("attempt")) or row["failed_attempts"] + 1,
@@ -256,19 +286,45 @@ def read_attempt(row: Row, record: EventRecord, position: int) -> Row:
         "input_tokens": _tokens(count("input_tokens")),
         "output_tokens": _tokens(count("output_tokens")),
         "cost_nanos": reported(get("reported_cost_usd")),
+        "is_last": None,
     }
+    models: dict[str | None, None] = dict.fromkeys((attempt["model"], _text(get("request_model"))))
+    return Attempt(attempt, {key: _tokens(count(key)) for key in _COUNTS}, [model for model in models if model])
 
 
-def price_attempt(attempt: Row, book: PriceBook) -> None:
+def price_attempt(attempt: Attempt, book: PriceBook) -> None:
     """Set the attempt's cost from its usage, unless it was reported."""
-    if needs_price(attempt):
-        cost = book.cost(attempt["provider"], attempt["model"], _usage(attempt), attempt["started_ns"] or 0)
-        attempt["cost_nanos"] = cost.nanos if cost else None
+    row = attempt.row
+    for model in models_of_attempt(attempt):
+        cost = book.cost(row["provider"], model, attempt.usage, row["started_ns"] or 0)
+        if cost is not None:
+            row["cost_nanos"] = cost.nanos
+            return
 
 
-def needs_price(attempt: Row) -> bool:
-    """Whether the cost of an attempt depends on its model's price."""
-    return attempt["cost_nanos"] is None and attempt["model"] is not None and attempt["input_tokens"] is not None
+def models_of_attempt(attempt: Attempt) -> list[str]:
+    """As `priced_models`."""
+    return attempt.models if attempt.row["cost_nanos"] is None and attempt.spent else []
+
+
+def price_by_attempts(row: Row, attempts: Sequence[tuple[bool, bool, int | None]]) -> None:
+    """Make the cost of a priced *row* the sum of its attempts' where the last of them has one of its own.
+
+    Args:
+        attempts: Of each whether it was the last, whether it spent tokens, and its cost in nano-dollars.
+    """
+    if not any(last for last, _, _ in attempts):
+        return
+    costs = [cost for _, spent, cost in attempts if spent or cost is not None]
+    if not costs:
+        return
+    is_reported = row["cost_source"] is not None and row["price_version"] is None
+    if any(cost is None for cost in costs):
+        row["cost_nanos"] = row["cost_source"] = row["price_version"] = None
+        return
+    total = sum(cost for cost in costs if cost is not None)
+    row["cost_nanos"] = max(total, row["cost_nanos"] or 0) if is_reported else total
+    row["cost_source"] = row["cost_source"] or "attempts"
 
 
 def priced_models(row: Row) -> list[str]:

@@ -18,14 +18,17 @@ from storage.projections import (
     ATTEMPT_COLUMNS,
     CALL_COLUMNS,
     CALL_TYPES,
+    Attempt,
     Row,
     fold,
-    needs_price,
+    models_of_attempt,
     new_call,
     price,
     price_attempt,
+    price_by_attempts,
     priced_models,
     read_attempt,
+    read_last_attempt,
     repeated,
 )
 from storage.statements import Insert, Lookup, RangeLookup
@@ -49,6 +52,10 @@ _INSERT_TOOL_RESULTS = Insert(
     " DO UPDATE SET call_id = excluded.call_id WHERE excluded.call_id < call_id",
 )
 _LOAD_CALLS = Lookup(f"SELECT {','.join(CALL_COLUMNS)} FROM hub_calls WHERE call_id IN ({{}})")
+_LOAD_ATTEMPTS = Lookup(
+    "SELECT call_id, is_last IS NOT NULL, coalesce(input_tokens, 0) + coalesce(output_tokens, 0) > 0, cost_nanos"
+    " FROM hub_attempts WHERE call_id IN ({})"
+)
 _SAME_RESPONSE = RangeLookup(
     "WITH wanted(response, since) AS (VALUES {}) SELECT response_id, call_id, producer, source, started_ns, ended_ns,"
     " counted FROM wanted CROSS JOIN hub_calls ON response_id = wanted.response AND ended_ns >= wanted.since",
@@ -79,7 +86,7 @@ class Projector:
         """*first_results* is kept by the caller from one committed transaction to the next."""
         self._connection, self._book, self._rest = connection, book, rest
         self._rows: dict[str, Row] = {}
-        self._attempts: list[Row] = []
+        self._attempts: list[Attempt] = []
         self._tool_calls: list[Any] = []
         self._results: dict[ResultKey, str] = {}
         self._first_results = first_results
@@ -108,6 +115,8 @@ class Projector:
         if kind.startswith("provider:"):
             self._attempts.append(read_attempt(row, record, entry.position))
         fold(row, record)
+        if kind == "llm:response" and (last := read_last_attempt(row, record, entry.position)) is not None:
+            self._attempts.append(last)
         if not entry.messages:
             return []
         return self._count_parts(row, kind == "llm:response:debug", entry.messages)
@@ -135,7 +144,7 @@ class Projector:
     def priced_models(self) -> set[tuple[str | None, str]]:
         """Providers and models whose prices `write` will look for."""
         found = {(row["provider"], model) for row in self._rows.values() for model in priced_models(row)}
-        return found | {(one["provider"], one["model"]) for one in self._attempts if needs_price(one)}
+        return found | {(one.row["provider"], model) for one in self._attempts for model in models_of_attempt(one)}
 
     def write(self) -> None:
         """Write all rows that were folded."""
@@ -143,12 +152,23 @@ class Projector:
             price(row, self._book)
         for attempt in self._attempts:
             price_attempt(attempt, self._book)
+        self._add_up_attempts()
         self._settle_repeated()
         connection, rest = self._connection, self._rest
         _INSERT_CALLS.run(connection, [value for row in self._rows.values() for value in row.values()], rest)
-        _INSERT_ATTEMPTS.run(connection, [value for one in self._attempts for value in one.values()], rest)
+        _INSERT_ATTEMPTS.run(connection, [value for one in self._attempts for value in one.row.values()], rest)
         _INSERT_TOOL_CALLS.run(connection, self._tool_calls, rest)
         _INSERT_TOOL_RESULTS.run(connection, [v for k, call in self._results.items() for v in (*k, call)], rest)
+
+    def _add_up_attempts(self) -> None:
+        tried: dict[str, list[tuple[bool, bool, int | None]]]
+        tried = {call_id: [] for call_id, row in self._rows.items() if row["failed_attempts"]}
+        for call_id, is_last, spent, cost in _LOAD_ATTEMPTS.run(self._connection, tried, self._rest):
+            tried[call_id].append((bool(is_last), bool(spent), cost))
+        for one in self._attempts:
+            tried[one.row["call_id"]].append((bool(one.row["is_last"]), one.spent, one.row["cost_nanos"]))
+        for call_id, attempts in tried.items():
+            price_by_attempts(self._rows[call_id], attempts)
 
     def _note_response(self, row: Row) -> None:
         response, start = row["response_id"], row["started_ns"] or 0

@@ -26,7 +26,7 @@ from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.reading import COLUMNS, Stored, with_content
 
 TABLES = ("hub_calls", "hub_parts", "hub_attempts", "hub_tool_calls", "hub_tool_results")
-_NEEDED_INDEX = "ix_hub_calls_response_id_ended_ns"
+_NEEDED_INDEXES = ("ix_hub_calls_response_id_ended_ns", "ix_hub_attempts_call_id")
 _PAGE = 500
 _REMEMBERED_SHAPES = 50_000
 
@@ -84,10 +84,11 @@ class _Rebuild:
     def _make_tables(self) -> None:
         connection = self._connection
         connection.execute("PRAGMA temp_store = FILE")
-        marks = ",".join("?" * len(TABLES))
+        tables, indexes = (",".join("?" * len(names)) for names in (TABLES, _NEEDED_INDEXES))
         made = connection.execute(
-            f"SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name IN ({marks}) OR name = ?",
-            (*TABLES, _NEEDED_INDEX),
+            f"SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name IN ({tables}) OR name IN ({indexes})"
+            " ORDER BY type DESC",
+            (*TABLES, *_NEEDED_INDEXES),
         ).fetchall()
         for (sql,) in made:
             connection.execute(re.sub(r"^CREATE (TABLE|INDEX) ", r"CREATE \1 temp.", sql))

@@ -210,9 +210,11 @@ attempts = Table(
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("cost_nanos", BigInteger),
+    Column("is_last", SmallInteger),
     Index(None, "call_id"),
 )
-"""A projection: the attempts of calls that were not their last. position: of the event that told."""
+"""A projection: the attempts of calls but for the last, which stands here too, with is_last 1, where it has a provider,
+usage and cost of its own. position: of the event that told."""
 
 tool_calls = Table(
     "hub_tool_calls",

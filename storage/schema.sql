@@ -70,7 +70,7 @@ CREATE TABLE hub_attempts (
 	delay_ms DOUBLE, 
 	input_tokens BIGINT, 
 	output_tokens BIGINT, 
-	cost_nanos BIGINT, 
+	cost_nanos BIGINT, is_last SMALLINT, 
 	PRIMARY KEY (position)
 );
 CREATE INDEX ix_hub_attempts_call_id ON hub_attempts (call_id);

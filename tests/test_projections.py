@@ -145,9 +145,9 @@ def test_failed_attempts_are_rows_of_their_own() -> None:
         found.append(projections.read_attempt(row, retry, 7))
         fold(row, retry)
     first, second = found
-    assert tuple(first) == ATTEMPT_COLUMNS
-    assert (first["attempt"], first["started_ns"], first["duration_ms"]) == (1, START, 1000.0)
-    assert (second["started_ns"], second["duration_ms"]) == (START + 1_100_000_000, 900.0)
+    assert tuple(first.row) == ATTEMPT_COLUMNS
+    assert (first.row["attempt"], first.row["started_ns"], first.row["duration_ms"]) == (1, START, 1000.0)
+    assert (second.row["started_ns"], second.row["duration_ms"]) == (START + 1_100_000_000, 900.0)
     assert row["failed_attempts"] == 2
     assert row["attempt_ns"] == START + 2_100_000_000
 
@@ -235,7 +235,7 @@ def test_no_payload_breaks_a_row(events: list[tuple[str, dict[str, Any], dict[st
             projections.price_attempt(attempt, PriceBook())
             fold(row, record)
             projections.price(row, book("3"))
-            for values in (row, attempt):
+            for values in (row, attempt.row):
                 bound = tuple(values.values())
                 assert connection.execute(f"SELECT {','.join('?' * len(bound))}", bound).fetchone() == bound
     connection.close()

@@ -97,7 +97,7 @@ def test_missing_migrations_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 _NEXT = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision, down_revision = "0003", "0002"
 
 def upgrade() -> None:
     op.add_column("hub_calls", sa.Column("mood", sa.Text()))
@@ -109,7 +109,7 @@ def upgrade() -> None:
 def with_next(folder: Path, more: str = "") -> Path:
     """The migrations, and one more."""
     shutil.copytree(migrate.locate(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0002_next.py").write_text(_NEXT.format(more=more))
+    (folder / "versions" / "0003_next.py").write_text(_NEXT.format(more=more))
     return folder
 
 
@@ -125,11 +125,11 @@ def test_an_upgrade_keeps_a_backup_and_everything_else(tmp_path: Path) -> None:
     before = projections(store.path)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
         backup = migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more"))
-    assert backup == tmp_path / "x.db.backup-0001"
+    assert backup == tmp_path / "x.db.backup-0002"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert projections(backup) == before
     assert rows(store.path, "SELECT mood FROM hub_calls LIMIT 1") == [{"mood": None}]
-    assert rows(store.path, "SELECT version_num FROM hub_schema") == [{"version_num": "0002"}]
+    assert rows(store.path, "SELECT version_num FROM hub_schema") == [{"version_num": "0003"}]
     assert projections(store.path)["llm_calls"] == before["llm_calls"]
 
 
