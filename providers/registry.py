@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 GROUP = "hub.providers"
 """Entry points of this group name factories: `acme = acme_llm:AcmeProvider`."""
 
-Factory = Callable[[ProviderConfig], "Provider"]
+Factory = Callable[[ProviderConfig], Any]
+"""Of a provider; one of another contract than ours will do for those who know it."""
 
 
 @dataclass(frozen=True, slots=True)
