@@ -89,7 +89,7 @@ class Registry:
         make = self._factory(scheme)
         if model is None and (chosen is None or split(chosen)[0] == scheme):
             model = self._variable("LLM_MODEL")
-        provider = make(self._completed(scheme, model, config or ProviderConfig()))
+        provider: Provider | None = make(self._completed(scheme, model, config or ProviderConfig()))
         if provider is None:
             raise ConfigurationError(
                 f"provider {scheme!r} could not be made: its factory returned None; see what it needs to be set up",
