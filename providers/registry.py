@@ -86,10 +86,11 @@ class Registry:
                 "no provider was named; pass a name, as in get_provider('openai:gpt-5-mini'), or set LLM_PROVIDER"
             )
         scheme, model = split(name if name is not None else chosen or "")
-        make = self._factory(scheme)
+        config = config or ProviderConfig()
+        make = self._factory(scheme, config)
         if model is None and (chosen is None or split(chosen)[0] == scheme):
             model = self._variable("LLM_MODEL")
-        provider: Provider | None = make(self._completed(scheme, model, config or ProviderConfig()))
+        provider: Provider | None = make(self._completed(scheme, model, config))
         if provider is None:
             raise ConfigurationError(
                 f"provider {scheme!r} could not be made: its factory returned None; see what it needs to be set up",
@@ -113,7 +114,7 @@ class Registry:
     def _variable(self, name: str) -> str | None:
         return self._environ.get(name, "").strip() or None
 
-    def _factory(self, scheme: str) -> Factory:
+    def _factory(self, scheme: str, config: ProviderConfig) -> Factory:
         if (registered := self._registered.get(scheme)) is not None:
             return registered
         if (own := self._built_in.get(scheme)) is not None:
@@ -127,7 +128,8 @@ class Registry:
             )
         if found:
             return _load_plugin(scheme, *found[0])
-        if self._variable(f"{variable_prefix(scheme)}_BASE_URL") is not None and COMPATIBLE in self._built_in:
+        address = config.base_url or self._variable(f"{variable_prefix(scheme)}_BASE_URL")
+        if address is not None and COMPATIBLE in self._built_in:
             compatible: Any = _load_own(COMPATIBLE, self._built_in[COMPATIBLE])
             return lambda config: compatible(config, name=scheme)
         raise self._unknown(scheme)
@@ -222,7 +224,7 @@ def get_provider(name: str | None = None, config: ProviderConfig | None = None) 
     """Make the provider of this name.
 
     Registered names come first, then built-in ones, then those of installed packages. A name none of them has, but for
-    which {NAME}_BASE_URL is set, is a server that speaks OpenAI's protocol.
+    which {NAME}_BASE_URL or *config* gives an address, is a server that speaks OpenAI's protocol.
 
     What *config* leaves open comes from *name*, then from the environment: {NAME}_API_KEY and {NAME}_BASE_URL ({NAME}
     in capitals, other characters than letters and digits as _), LLM_TIMEOUT, and LLM_MODEL unless LLM_PROVIDER names

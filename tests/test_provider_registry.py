@@ -177,6 +177,12 @@ def test_a_name_with_a_base_url_is_a_server_that_speaks_openais_protocol() -> No
     assert (made.config.api_key, made.config.base_url, made.config.model) == ("k", "http://127.0.0.1:9/v1", "m-1")
 
 
+def test_an_address_in_the_configuration_is_as_good_as_the_variable() -> None:
+    made: Any = registry().get("azure:small", ProviderConfig(base_url="http://127.0.0.1:9/v1"))
+    assert isinstance(made, OpenAIProvider)
+    assert (made.name, made.config.model, made.config.base_url) == ("azure", "small", "http://127.0.0.1:9/v1")
+
+
 def test_a_factory_that_makes_nothing_is_an_error() -> None:
     made = registry()
     made.register("nothing", lambda config: None)
