@@ -6,6 +6,16 @@ from hub.calls import Call
 from hub.outcomes import AttemptFacts, error_type_of
 
 
+def last_attempt_of(call: Call) -> AttemptFacts | None:
+    """What is known of the last attempt of *call*, a root that ended; None where that is what is known of *call*."""
+    last = call.last_attempt() if call.failed_attempts else call
+    if last is call and (answering := call.answering()) is not None:
+        provider = names_of(answering).get("provider")
+        if provider is not None and provider != call.facts.get("provider"):
+            last = answering
+    return None if last is call else attempt_of(last)[1]
+
+
 def attempt_of(layer: Call) -> tuple[int | None, AttemptFacts]:
     """When the last attempt within *layer* ended, by the monotonic clock, and what is known of it. None: it goes on."""
     if layer.outcome is None:
@@ -31,20 +41,24 @@ def attempt_of(layer: Call) -> tuple[int | None, AttemptFacts]:
 
 
 def names_of(layer: Call) -> AttemptFacts:
-    """Provider and model of an attempt: as the outermost layer within the call has them. A transport, which knows no
-    more than a host, is asked last."""
-    chain = [layer]
-    while (outer := chain[-1].parent) is not None:
-        chain.append(outer)
-    inner = chain[-2::-1]
-    asked = sorted(inner, key=lambda one: one.facts.get("source") == "transport")
+    """Provider and model of an attempt, as whoever is nearest to the wire names them; but for the transport, which knows
+    no more than a host."""
+    inner, root = [layer], layer.root
+    while (answering := inner[-1].answering()) is not None:
+        inner.append(answering)
+    inner.reverse()
+    outer = layer.parent
+    while outer is not None and outer is not root:
+        inner.append(outer)
+        outer = outer.parent
+    inner.sort(key=lambda one: one.facts.get("source") == "transport")
     named = AttemptFacts()
-    for one in asked:
-        if one.facts.get("source") == "transport" and chain[-1].facts.get("provider"):
-            break
-        if (provider := one.facts.get("provider")) is not None:
+    for one in inner:
+        provider, model = one.facts.get("provider"), one.facts.get("model")
+        if one.facts.get("source") == "transport" and root.facts.get("provider"):
+            provider = None
+        if provider and "provider" not in named:
             named["provider"] = provider
-            break
-    if (model := next((m for one in asked if (m := one.facts.get("model")) is not None), None)) is not None:
-        named["model"] = model
+        if model and "model" not in named:
+            named["model"] = model
     return named

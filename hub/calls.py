@@ -233,12 +233,23 @@ class Call:
 
     def last_attempt(self) -> Call:
         """Of an ended call the layer that was its last attempt; itself when nothing else was."""
-        ended = self._ended_layers()
-        if not ended or self.outcome is None:
+        inner = self.answering()
+        if inner is None:
             return self
-        inner = ended[answering(self.outcome, [layer.result() for layer in ended])]
         last = inner.last_attempt()
         return last if last is not inner or len(self._untold) < len(self._layers) else self
+
+    def answering(self) -> Call | None:
+        """Of an ended call the layer whose end was its own; None without layers that ended."""
+        ended = self._ended_layers()
+        if not ended or self.outcome is None:
+            return None
+        return ended[answering(self.outcome, [layer.result() for layer in ended])]
+
+    @property
+    def layered(self) -> bool:
+        """Whether a call began within it."""
+        return bool(self._layers)
 
     def _ended_layers(self) -> list[Call]:
         return [layer for layer in self._layers if layer.outcome is not None]
@@ -277,10 +288,8 @@ class Call:
         except ValueError:
             return
         self.sent()
-        if len(self._untold) > 1 and (ended := self._ended_layers()):
-            outcomes = [layer.result() for layer in ended]
-            assert self.outcome is not None
-            self._tell_ended(ended[answering(self.outcome, outcomes)], followed=False)
+        if len(self._untold) > 1:
+            self._tell_ended(self.answering(), followed=False)
         if self.parent is None:
             self.recorder.write_response(self)
             self._release()

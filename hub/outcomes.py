@@ -136,6 +136,8 @@ def together(own: Outcome, inner: Sequence[Outcome]) -> Outcome:
     elif late:
         ended_ns = last.ended_ns if status == "ok" else ended_ns
     facts: ResponseFacts = {**known, **{k: v for k, v in own.facts.items() if v is not None}}  # type: ignore[typeddict-item]
+    if own.error is not None and own.error is not last.error and not own.facts.get("error_type"):
+        facts["error_type"] = error_type_of(own.error)  # it may have been made of another one
     _count(facts, own.facts, inner)
     return Outcome(facts, error, status, ended_ns)
 

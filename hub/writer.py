@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import orjson
 import uuid_utils
 
-from hub.attempts import attempt_of, names_of
+from hub.attempts import attempt_of, last_attempt_of, names_of
 from hub.bus import EventBus
 from hub.calls import Call
 from hub.content import Cleaner, Marks, truncate
@@ -232,8 +232,8 @@ class Writer:
     def _write_response(self, call: Call) -> None:
         outcome = call.result()
         data = self._clean_facts(response_data(call, outcome), RESPONSE_TEXTS, RESPONSE_NESTED)
-        if call.failed_attempts and (last := call.last_attempt()) is not call:
-            data["last_attempt"] = self._clean(attempt_of(last)[1])[0]
+        if call.layered and (last := last_attempt_of(call)) is not None:
+            data["last_attempt"] = self._clean(last)[0]
         response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
         call.response_event_id = response["id"]
         events = [response]

@@ -257,7 +257,7 @@ def read_last_attempt(row: Row, record: EventRecord, position: int) -> Attempt |
     """`read_attempt` of the response's event, folded into *row* already; None where it tells no more of the last
     attempt than of the call, or another response counts."""
     last = record["data"].get("last_attempt")
-    if not isinstance(last, dict) or not row["failed_attempts"] or row["response_version"] != record["version"]:
+    if not isinstance(last, dict) or row["response_version"] != record["version"]:
         return None
     attempt = _read_attempt(row, record, position, last)
     attempt.row["attempt"] = max(row["attempts"] or 1, row["failed_attempts"] + 1)

@@ -86,6 +86,7 @@ class Projector:
         """*first_results* is kept by the caller from one committed transaction to the next."""
         self._connection, self._book, self._rest = connection, book, rest
         self._rows: dict[str, Row] = {}
+        self._loaded: set[str] = set()
         self._attempts: list[Attempt] = []
         self._tool_calls: list[Any] = []
         self._results: dict[ResultKey, str] = {}
@@ -97,6 +98,7 @@ class Projector:
         """Fetch the rows of calls that the log has heard of before."""
         for values in _LOAD_CALLS.run(self._connection, set(call_ids) - self._rows.keys(), self._rest):
             row = self._rows[values[0]] = dict(zip(CALL_COLUMNS, values, strict=True))
+            self._loaded.add(values[0])
             self._note_response(row)
 
     def row(self, call_id: str) -> Row | None:
@@ -161,12 +163,12 @@ class Projector:
         _INSERT_TOOL_RESULTS.run(connection, [v for k, call in self._results.items() for v in (*k, call)], rest)
 
     def _add_up_attempts(self) -> None:
-        tried: dict[str, list[tuple[bool, bool, int | None]]]
-        tried = {call_id: [] for call_id, row in self._rows.items() if row["failed_attempts"]}
-        for call_id, is_last, spent, cost in _LOAD_ATTEMPTS.run(self._connection, tried, self._rest):
-            tried[call_id].append((bool(is_last), bool(spent), cost))
+        tried: dict[str, list[tuple[bool, bool, int | None]]] = {}
+        for call_id, is_last, spent, cost in _LOAD_ATTEMPTS.run(self._connection, self._loaded, self._rest):
+            tried.setdefault(call_id, []).append((bool(is_last), bool(spent), cost))
         for one in self._attempts:
-            tried[one.row["call_id"]].append((bool(one.row["is_last"]), one.spent, one.row["cost_nanos"]))
+            found = tried.setdefault(one.row["call_id"], [])
+            found.append((bool(one.row["is_last"]), one.spent, one.row["cost_nanos"]))
         for call_id, attempts in tried.items():
             price_by_attempts(self._rows[call_id], attempts)
 
