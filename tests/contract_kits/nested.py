@@ -98,7 +98,7 @@ class SyncWire:
 class BaseStream:
     """Streams as the base class does: by asking `complete`."""
 
-    name = "base"
+    name = "openai"
 
     def __init__(self, inner: Wire) -> None:
         self.inner = inner
