@@ -102,25 +102,32 @@ class Cleaner:
         return plain, walk.marks()
 
     def messages(self, value: Any) -> tuple[Any, Marks | None]:
-        """`clean` for a conversation, quicker where it is a short list of flat dicts, as most are that are new."""
-        if type(value) is list and len(value) <= _FEW and self._are_plain(value):
+        """`clean` for a conversation, quicker where it is a short list of flat dicts, or of such with flat parts, as
+        most are that are new."""
+        if type(value) is list and self._room_after(value, self._short) >= 0:
             return value, None
         return self.clean(value)
 
-    def _are_plain(self, value: list[Any]) -> bool:
+    def _room_after(self, value: list[Any], room: int, depth: int = 0) -> int:
+        """How much of *room* a few flat dicts leave whose texts are clean, and their parts; -1: they are not."""
         strings = self._strings
-        keys, clean, room = strings.plain_keys, strings.memory.clean, self._short
+        keys, clean = strings.plain_keys, strings.memory.clean
+        if len(value) > _FEW:
+            return -1
         for message in value:
             if type(message) is not dict or not keys.issuperset(message):
-                return False
+                return -1
             for each in message.values():
                 if type(each) is str:
                     room -= len(each)
                     if room < 0 or (each not in clean and strings.look_up(each)[1] is not None):
-                        return False
+                        return -1
+                elif type(each) is list and depth == 0:
+                    if each and (room := self._room_after(each, room, 1)) < 0:
+                        return -1
                 elif each is not None and (type(each) is not list or each):
-                    return False
-        return True
+                    return -1
+        return room
 
     def facts(
         self, data: dict[str, Any], texts: Sequence[str], nested: Sequence[str]

@@ -15,7 +15,7 @@ from types import CoroutineType
 from typing import Any
 
 from hub.extractors.requests import SOURCES, param
-from hub.extractors.values import attribute, text
+from hub.extractors.values import attribute, attributes, text
 
 STREAMS = ("stream", "complete_stream")
 CALLS = ("complete", *STREAMS)
@@ -25,7 +25,7 @@ TIERS = "get_model_for_tier"
 FIRST: Any = object()
 """Stands for the provider of a method: the first argument of each call."""
 
-Description = tuple[str | None, str | None, Mapping[str, Any] | None, tuple[str, ...]]
+Description = tuple[str | None, str | None, dict[str, Any] | None, tuple[str, ...]]
 """Provider, requested model, parameters, and the names of those that came from the provider's configuration."""
 
 
@@ -64,39 +64,33 @@ def _has_self(cls: type, name: str) -> bool:
 
 # Settings.
 
-_MODELS = ("model", "default_model")
-_SETTINGS = ("temperature", "max_tokens", "top_p", "seed", "reasoning_effort")
+_PARAMS = ("temperature", "max_tokens", "top_p", "seed", "reasoning_effort")
+_OF_CONFIG = ("model", "default_model", *_PARAMS)
+_OF_PROVIDER = ("name", "config", "default_model", "model", *_PARAMS)
+"""In the order in which they are taken."""
+_NOTHING = (None,) * len(_OF_CONFIG)
 
 
-def described(owner: Any, provider: str | None, model: str | None, params: Mapping[str, Any] | None) -> Description:
+def described(owner: Any, provider: str | None, model: str | None, params: dict[str, Any] | None) -> Description:
     """What a call of *owner* asks for, with what its caller left out filled in from the configuration."""
+    name, config, *own = attributes(owner, _OF_PROVIDER)
+    told = _NOTHING if config is None else attributes(config, _OF_CONFIG)
     if provider is None:
-        provider = text(attribute(owner, "name")) or _class_name(owner)
-    config = attribute(owner, "config")
-    sources = (owner,) if config is None else (config, owner)
+        provider = text(name) or _class_name(owner)
     found: list[str] = []
     if model is None:
-        for source, name in _places(config, owner):
-            if (model := text(attribute(source, name))) is not None:
-                found.append("model")
-                break
+        model = text(told[0]) or text(told[1]) or text(own[0]) or text(own[1])
+        if model is not None:
+            found.append("model")
     settings: dict[str, Any] = {}
-    for name in _SETTINGS:
-        if params is None or name not in params:
-            for source in sources:
-                if (value := attribute(source, name)) is not None and (value := param(value)) is not None:
-                    settings[name] = value
-                    break
+    for key, first, second in zip(_PARAMS, told[2:], own[2:], strict=True):
+        value = second if first is None else first
+        if value is not None and (params is None or key not in params) and (value := param(value)) is not None:
+            settings[key] = value
     if settings:
         found += settings
-        params = {**settings, **(params or {})}
+        params = settings if params is None else {**params, **settings}
     return provider, model, params, tuple(found)
-
-
-def _places(config: Any, owner: Any) -> tuple[tuple[Any, str], ...]:
-    """Where the model asked for stands, if the call did not name it."""
-    own = ((owner, "default_model"), (owner, "model"))
-    return own if config is None else ((config, "model"), (config, "default_model"), *own)
 
 
 def _class_name(owner: Any) -> str:

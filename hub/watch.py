@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import FrameType
@@ -168,12 +169,13 @@ class Begun(Watch):
 class _Answers:
     """Remembers, weakly, the newest answers of one method: what hands out one of them again asked nobody for it."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_order")
 
     MOST = 256
 
     def __init__(self) -> None:
         self._known: dict[int, weakref.ref[Any]] = {}
+        self._order: deque[int] = deque()
 
     def seen(self, answer: Any) -> bool:
         """Whether it was returned before. What cannot be referred to weakly, a dict or a text, never was."""
@@ -184,10 +186,11 @@ class _Answers:
             return True
         try:
             self._known[id(answer)] = weakref.ref(answer)
-            if len(self._known) > self.MOST:
-                del self._known[next(iter(self._known))]
-        except (TypeError, KeyError, RuntimeError):  # not to be referred to; or another thread was here too
-            pass
+        except TypeError:
+            return False
+        self._order.append(id(answer))
+        if len(self._order) > self.MOST:
+            self._known.pop(self._order.popleft(), None)
         return False
 
 

@@ -271,7 +271,8 @@ def test_any_result_comes_back_untouched_and_leaves_a_record(rig: tuple[Hub, Rea
     name = f"{thing.name} result"
     started = time.perf_counter()
     with session(name):
-        assert traced(returning(value), hub=rig[0])("hello") is value
+        result = traced(returning(value), hub=rig[0])("hello")
+        assert list(result) == ["never read"] if thing.name == "generator" else result is value
     assert patient(time.perf_counter() - started)
     call = stored(rig, name)
     if thing.name == "5_MB_prompt":

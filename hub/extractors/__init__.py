@@ -3,15 +3,15 @@ vendor is imported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from hub.calls import ResponseFacts
 from hub.extractors.anthropic import anthropic_facts
-from hub.extractors.contracts import contract_facts
+from hub.extractors.contracts import contract_facts, says_cached
 from hub.extractors.openai import openai_facts
 from hub.extractors.usage import cost_of
-from hub.extractors.values import text
+from hub.extractors.values import has_fixed_fields, text
 
 __all__ = ["Extractor", "ResponseFacts", "checked", "response_facts"]
 
@@ -44,12 +44,34 @@ def response_facts(result: Any) -> ResponseFacts:
     if result is None or isinstance(result, bytes | int | float):
         return {}
     if type(result) is dict or hasattr(result, "__dict__") or hasattr(result, "__slots__"):
-        found = openai_facts(result) or anthropic_facts(result) or contract_facts(result)
+        found = _answer_facts(result)
         if found is not None:
+            if says_cached(result):
+                found["response_cached"] = True
             return found
     if isinstance(result, dict):
         return {"messages": [{"role": "assistant", "content": result}]}
     return {}
+
+
+_Family = Callable[[Any], ResponseFacts | None]
+_FAMILIES: tuple[_Family, ...] = (openai_facts, anthropic_facts, contract_facts)
+_family_of: dict[type, _Family] = {}
+_MOST_KINDS = 1024
+
+
+def _answer_facts(result: Any) -> ResponseFacts | None:
+    """What the family says that *result* is of. Models and dataclasses are of the one that knew the first of them."""
+    kind = type(result)
+    family = _family_of.get(kind)
+    if family is not None and (found := family(result)) is not None:
+        return found
+    for family in _FAMILIES:
+        if (found := family(result)) is not None:
+            if has_fixed_fields(kind) and len(_family_of) < _MOST_KINDS:
+                _family_of[kind] = family
+            return found
+    return None
 
 
 def checked(found: ResponseFacts) -> ResponseFacts:

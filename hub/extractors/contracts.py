@@ -2,60 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hub.calls import ResponseFacts
 from hub.extractors.usage import Usage, cost_of, usage_of
-from hub.extractors.values import get, message, plain, text
+from hub.extractors.values import get, message, plain, reader, text
 
 
 def contract_facts(answer: Any) -> ResponseFacts | None:
     """What *answer* says; None when it is no contract's response."""
-    if text(get(get(answer, "message"), "role")) is not None:
-        return _of_spine(answer)
-    content = get(answer, "content")
+    said = reader(answer)
+    if (spoken := said("message")) is not None and text(get(spoken, "role")) is not None:
+        return _of_spine(said, spoken)
+    content = said("content")
     if isinstance(content, list) or (isinstance(content, str) and hasattr(answer, "tool_calls")):
-        return _of_amplifier(answer)
-    return _of_debate(answer) if isinstance(content, str) else None
+        return _of_amplifier(said, content)
+    return _of_debate(said, content) if isinstance(content, str) else None
 
 
-def _reasons(answer: Any) -> list[str] | None:
-    reason = text(get(answer, "finish_reason"))
+_Reader = Callable[[str], Any]
+
+
+def says_cached(answer: Any) -> bool:
+    """Whether *answer*, or its metadata, says that it came out of a cache of answers."""
+    said = reader(answer)
+    metadata = said("metadata")
+    return _is_marked(said) or (metadata is not None and _is_marked(reader(metadata)))
+
+
+def _is_marked(said: _Reader) -> bool:
+    return (
+        said("cached") is True
+        or said("from_cache") is True
+        or said("cache_hit") is True
+        or said("response_cached") is True
+    )
+
+
+def _reasons(said: _Reader) -> list[str] | None:
+    reason = text(said("finish_reason"))
     return [reason] if reason else None
 
 
-def _of_spine(answer: Any) -> ResponseFacts:
-    usage = get(answer, "usage")
+def _of_spine(said: _Reader, spoken: Any) -> ResponseFacts:
+    usage = said("usage")
     facts: ResponseFacts = {
-        "model": text(get(answer, "model")),
+        "model": text(said("model")),
         "usage": usage_of(usage),
-        "finish_reasons": _reasons(answer),
-        "messages": [message(get(answer, "message"))],
+        "finish_reasons": _reasons(said),
+        "messages": [message(spoken)],
     }
     if cost := get(usage, "cost_usd"):  # 0.0 says that nobody knows
         _report(facts, cost)
     return facts
 
 
-def _of_amplifier(answer: Any) -> ResponseFacts:
-    usage = get(answer, "usage")
-    content = get(answer, "content")
-    said: dict[str, Any] = {
+def _of_amplifier(said: _Reader, content: Any) -> ResponseFacts:
+    usage = said("usage")
+    spoken: dict[str, Any] = {
         "role": "assistant",
         "content": [plain(block) for block in content] if isinstance(content, list) else content,
     }
-    if calls := get(answer, "tool_calls"):
-        said["tool_calls"] = [plain(call) for call in calls]
+    if (calls := said("tool_calls")) and (calls := _beside_the_blocks(calls, spoken["content"])):
+        spoken["tool_calls"] = [plain(call) for call in calls]
     facts: ResponseFacts = {
-        "model": text(get(answer, "model")),
-        "response_id": text(get(answer, "id")),
+        "model": text(said("model")),
+        "response_id": text(said("id")),
         "usage": _with_written(usage_of(usage)),
-        "finish_reasons": _reasons(answer),
-        "messages": [said],
+        "finish_reasons": _reasons(said),
+        "messages": [spoken],
     }
     if (cost := get(usage, "cost_usd")) is not None:
         _report(facts, cost)
     return facts
+
+
+def _beside_the_blocks(calls: Any, content: Any) -> list[Any]:
+    """Of an answer's tool calls those that are no blocks of its content too: Amplifier's are mostly both."""
+    if not isinstance(calls, list | tuple):
+        return []
+    if not isinstance(content, list):
+        return list(calls)
+    blocks = {text(get(block, "id")) for block in content if text(get(block, "type")) == "tool_call"}
+    return [call for call in calls if (known := text(get(call, "id"))) is None or known not in blocks]
 
 
 def _with_written(usage: Usage | None) -> Usage | None:
@@ -65,14 +95,14 @@ def _with_written(usage: Usage | None) -> Usage | None:
     return usage
 
 
-def _of_debate(answer: Any) -> ResponseFacts:
-    usage = get(answer, "usage")
+def _of_debate(said: _Reader, content: str) -> ResponseFacts:
+    usage = said("usage")
     facts: ResponseFacts = {
-        "model": text(get(answer, "model")),
-        "response_id": text(get(answer, "id")),
+        "model": text(said("model")),
+        "response_id": text(said("id")),
         "usage": usage_of(usage),
-        "finish_reasons": _reasons(answer),
-        "messages": [{"role": text(get(answer, "role")) or "assistant", "content": plain(get(answer, "content"))}],
+        "finish_reasons": _reasons(said),
+        "messages": [{"role": text(said("role")) or "assistant", "content": content}],
     }
     if (cost := get(usage, "cost_usd")) is not None:
         _report(facts, cost)

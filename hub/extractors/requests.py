@@ -138,13 +138,14 @@ def _read_params(
     for name, value in values.items():
         if value is None:
             continue
-        if (kept := PARAMS.get(name)) is not None:
+        if name not in known:
+            if name in given:
+                unkept.append(name[:_MAX_TEXT])
+        elif (kept := PARAMS.get(name)) is not None:
             if (found := param(value)) is not None:
                 params[kept] = found
             if found is not value and not _same(found, value):
                 unkept.append(name)
-        elif name not in known and name in given:
-            unkept.append(name[:_MAX_TEXT])
 
 
 def _same(found: Any, value: Any) -> bool:
@@ -160,7 +161,7 @@ class Arguments:
     At a call only the names that matter are looked at: `inspect.Signature.bind` takes longer than all the rest.
     """
 
-    __slots__ = ("_alias", "_defaults", "_keyword", "_lone", "_names", "_positional")
+    __slots__ = ("_alias", "_defaults", "_keyword", "_lone", "_names", "_positional", "_usual")
 
     def __init__(self, function: Callable[..., Any], *, method: bool = False, has_self: bool = False) -> None:
         """*method*: of a provider, whose first argument is the conversation whatever its name; with *has_self* the
@@ -180,12 +181,16 @@ class Arguments:
         self._lone = self._positional[0][0] if self._positional and self._positional[0][1] == "messages" else None
         self._defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
         self._keyword = {n: v for n, v in self._defaults.items() if n in _KNOWN and v is not None}
+        self._usual = asked(self._keyword)
+        if self._usual.messages is not None:  # a default of its own
+            self._lone = None
 
     def asked(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Asked:
         """What a call with these arguments asks for."""
         given = len(args)
-        if self._lone is not None and given == self._lone + 1 and not kwargs and not self._keyword:
-            return Asked(messages(args[self._lone]))
+        if self._lone is not None and given == self._lone + 1 and not kwargs:
+            _, model, tools, params, stream, unkept = self._usual
+            return Asked(messages(args[self._lone]), model, tools, params, stream, unkept)
         values: dict[str, Any] = dict(self._keyword)
         for index, name in self._positional:
             if index < given:

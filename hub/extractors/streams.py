@@ -61,16 +61,21 @@ class Chunks:
             self._assembler.add(chunk)
             return
         piece = get(chunk, "delta")
-        if isinstance(piece, str):  # spine's; the last one carries the whole response
+        if isinstance(piece, str):  # spine's, and ours; the last one carries the whole response
             self._text(piece)
-            if (response := get(chunk, "response")) is not None:
-                self._last = response_facts(response)
         elif isinstance(piece := get(chunk, "content"), str):  # adversarial-debate's; the last one has the usage
             self._text(piece)
             if (reason := text(get(chunk, "finish_reason"))) is not None:
                 self._last["finish_reasons"] = [reason]
             if (usage := get(chunk, "usage")) is not None:
                 self._last["usage"] = usage_of(usage)
+            if (model := text(get(chunk, "model"))) is not None:
+                self._last["model"] = model
+            return
+        if (response := get(chunk, "response")) is not None:
+            self._last = response_facts(response)
+        elif piece is not None or get(chunk, "message") is not None:  # the whole answer, behind its pieces
+            self._last = response_facts(chunk)
 
     @property
     def count(self) -> int:
