@@ -50,11 +50,18 @@ class Attempts:
             for call in self._tries.calls.values():  # what they recorded and nobody told of is of this attempt
                 call.retry_follows(facts, error=text_of(error), began_ns=0)
         except Exception as trouble:
-            log.warning("hub: recording a retry failed with %s; it goes on", type(trouble).__name__)
+            _warn(trouble)
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         try:
             current_tries.reset(self._token)
         except ValueError:  # closed in another context
             pass
-        self._tries.end(error)
+        try:
+            self._tries.end(error)
+        except Exception as trouble:
+            _warn(trouble)
+
+
+def _warn(trouble: Exception) -> None:
+    log.warning("hub: recording a retry failed with %s; it goes on", type(trouble).__name__)
