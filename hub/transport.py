@@ -176,7 +176,9 @@ def _recorder(source: _From) -> Recorder | None:
     if source.alone:
         return recorders.default() if source.hub is None else source.hub.recorder
     outer = current_call.get()
-    return outer.recorder if outer is not None and outer.open and outer.recording else None
+    while outer is not None and not outer.open:
+        outer = outer.parent
+    return outer.recorder if outer is not None and outer.recording else None
 
 
 def _alone(url: Any, operation: str, raw: bytes | None, source: _From) -> WireCall | None:
@@ -291,7 +293,9 @@ def recording_class(cls: type) -> type:
 
     def transport_for_url(self: Any, url: Any) -> RecordingTransport:
         hub, alone, provider = getattr(self, "_hub_from", _From())
-        return RecordingTransport(pick(self, url), hub=hub, alone=alone, provider=provider)
+        original = getattr(self, "_hub_original", None)  # may record by itself, and to another hub
+        inner = pick(self, url) if original is None else original._transport_for_url(url)
+        return RecordingTransport(inner, hub=hub, alone=alone, provider=provider)
 
     members = {"__slots__": ("_hub_from", "_hub_original"), "_transport_for_url": transport_for_url}
     return subclass(cls, members)

@@ -71,6 +71,16 @@ class RawServer:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
 
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    def all_closed(self) -> bool:
+        """Whether no connection is open any more."""
+        for thread in self._threads[1:]:
+            thread.join(1)
+        return not any(thread.is_alive() for thread in self._threads[1:])
+
     def __enter__(self) -> Self:
         self._threads[0].start()
         return self
