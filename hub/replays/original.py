@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hub.reader import StoredCall
 
 MARK = "[REDACTED"
+REDACTED = "redacted before it was kept"
 _PARAMS = frozenset(PARAMS.values())
 _KINDS_ONLY = ("json_schema", "function", "tool", "allowed_tools", "custom")
 """Where a parameter has one of these, it was an object, of which only the kind was recorded."""
@@ -208,15 +209,15 @@ def _params(found: Any) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _redacted_parts(value: Any, path: str, marks: Data) -> dict[str, str]:
-    if not marks.get("redacted"):
+    if not value or not marks.get("redacted"):
         return {}
-    return redacted(value, path) or {path: "redacted before it was kept"}
+    return redacted(value, path) or {path: REDACTED}
 
 
 def redacted(value: Any, path: str = "") -> dict[str, str]:
     """Paths of the texts in *value* that are blacked out, `messages[1].content`, with the reason."""
     if isinstance(value, str):
-        return {path: "redacted before it was kept"} if MARK in value else {}
+        return {path: REDACTED} if MARK in value else {}
     found: dict[str, str] = {}
     if isinstance(value, Mapping):
         for key, item in value.items():

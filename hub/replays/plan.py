@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from hub.errors import NotTraceable, ReplayImpossible
+from hub.extractors.requests import PARAMS
 from hub.recorder import Recorder
 from hub.replays.original import Original
 from hub.replays.rebuild import Asking, Wanted, rebuild
@@ -129,8 +130,11 @@ def _spelled(name: str, body: Mapping[str, Any]) -> str:
 
 def _recorded_params(original: Original) -> dict[str, Any]:
     """As recorded; as the body has them, where that is known: it has whole schemas."""
-    body = original.body_json() or {}
-    return {name: body.get(name, value) for name, value in original.params.items()}
+    found = dict(original.params)
+    for name, value in (original.body_json() or {}).items():
+        if (known := PARAMS.get(name)) is not None and value is not None:
+            found[known] = value.get("effort") if name == "reasoning" and isinstance(value, dict) else value
+    return found
 
 
 def _traced(thing: Any, original: Original, hub: HasRecorder | None) -> Any:

@@ -25,6 +25,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
 
 _SYSTEM = ("system", "system_prompt", "instructions")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+UNSURE = "no field of"
 _NO_PLACE = "the target takes no such parameter"
 
 
@@ -239,7 +240,7 @@ class _Rebuilding:
                 data[known] = _in_contract(param, value)
             elif is_open:
                 data[param] = value
-                self.done.lost[param] = f"no field of {cls.__qualname__}: the target may leave it out"
+                self.done.lost[param] = f"{UNSURE} {cls.__qualname__}: the target may leave it out"
             else:
                 self.done.lost[param] = _NO_PLACE
         try:

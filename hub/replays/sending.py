@@ -12,8 +12,9 @@ from hub.extractors.requests import asked
 from hub.recorder import Replayed
 from hub.replays.answers import Answer, asked_of, of_body
 from hub.replays.fidelity import differences
-from hub.replays.original import Original, redacted
+from hub.replays.original import REDACTED, Original, redacted
 from hub.replays.plan import Plan, opened
+from hub.replays.rebuild import UNSURE
 from hub.replays.witness import Testimony, Witness
 from hub.session import labels, session
 
@@ -21,6 +22,7 @@ Fidelity = Literal["exact", "lossy"]
 
 _CHANGED = "changed by you"
 _UNSEEN = "its bytes were not recorded, so that nobody can compare them"
+_CUT = "its bytes were cut before they were kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,23 +144,25 @@ class _Sending:
         origin, left = self.original, seen.body()
         if left is None and self.plan.body is not None and self.plan.target.vouched:
             left = self.plan.body
-        if origin.body is not None and left is not None:
+        if origin.body_json() is not None and left is not None:
             if left == origin.body and origin.untouched:
                 return "exact", {}
-            lost = differences(origin.body, left)
+            lost = differences(origin.body or b"", left)
             lost.update(self._touched(lost))
             lost.update((name, _CHANGED) for name in self._changed() if name in lost)
             return "lossy", lost or {"body": "it was changed before it was kept"}
-        lost = {
-            **origin.lost,
-            **(self.plan.asking.lost if self.plan.asking is not None else {}),
-            **dict.fromkeys(self._changed(), _CHANGED),
-        }
+        kept = {name: why for name, why in origin.lost.items() if name not in self.plan.wanted.params}
+        made = self.plan.asking.lost if self.plan.asking is not None else {}
+        lost = {**kept, **made, **dict.fromkeys(self._changed(), _CHANGED)}
         told = seen.asked
         for name in list(lost):
-            if name not in self.plan.wanted.changed and self._is_asked(name, told):
+            if (
+                name not in self.plan.wanted.changed
+                and not lost[name].startswith(UNSURE)
+                and self._is_asked(name, told)
+            ):
                 del lost[name]
-        lost["body"] = _UNSEEN
+        lost["body"] = _UNSEEN if origin.body is None or origin.body_json() is not None else _CUT
         return "lossy", lost
 
     def _touched(self, found: Mapping[str, str]) -> dict[str, str]:
@@ -166,6 +170,7 @@ class _Sending:
         if self.original.untouched:
             return {}
         known = redacted(self.original.body_json() or {})
+        known = known or {name: why for name, why in self.original.lost.items() if why == REDACTED}
         return known or ({} if found else {"body": "changed before it was kept, in a place that nobody knows"})
 
     def _changed(self) -> list[str]:
