@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hub import recorder as _recorder
+from hub.emitting import emit_to as _emit_to
 from hub.errors import (
     AmbiguousId,
     ConfigError,
@@ -166,11 +167,13 @@ def call(
 def emit(event: Event | str, /, **fields: Any) -> None:
     """Write an event of your own: an object of a class derived from `Event`, or a bare `family:name` with its fields.
 
-    Within an open call it joins that call's stream. The store being away is no error here.
+    Within an open call it joins that call's stream. The store being away is no error here. A provider may tell of its
+    calls itself: an `LLMRequest` and, in the same context, its `LLMResponse` are a call, or tell more of the one around
+    them; `messages`, `tools`, `error` and `raw` given with them are kept as content. A `provider:retry` is an attempt.
 
     Raises: InvalidEvent: The name is no event type, or is one of the hub's own.
     """
-    _recorder.emit_to(_recorder.default(), event, fields)
+    _emit_to(_recorder.default(), event, fields)
 
 
 def subscribe(what: type[_E] | str, handler: Callable[[_E], None]) -> Callable[[], None]:

@@ -41,8 +41,8 @@ def attempt_of(layer: Call) -> tuple[int | None, AttemptFacts]:
 
 
 def names_of(layer: Call) -> AttemptFacts:
-    """Provider and model of an attempt, as whoever is nearest to the wire names them; but for the transport, which knows
-    no more than a host."""
+    """Provider and model of an attempt, as those nearest to the wire name them; but for the transport, which knows no
+    more than a host."""
     inner, root = [layer], layer.root
     while (answering := inner[-1].answering()) is not None:
         inner.append(answering)

@@ -25,6 +25,7 @@ from hub.outcomes import (
     from_cache,
     status_of,
     together,
+    without_failure,
 )
 from hub.tracing_context import attach, detach
 
@@ -73,6 +74,8 @@ class Call:
     first_chunk_ns: int | None = None
     chunk_count = 0
     """Chunks the consumer saw; whoever drives the stream adds to it."""
+    ends_ns: int | None = None
+    """Monotonic: when it ended, by those who tell its end; None: now."""
     outcome: Outcome | None = None
     noted: ResponseFacts | None = None
     """What was said of its answer before it ended; what `end` says comes first."""
@@ -176,6 +179,8 @@ class Call:
         now = self.recorder.clock.monotonic()
         layer = self._attempted_since(began_ns)
         if layer is not None:
+            if layer.waits_for_outer:
+                layer.end(status="error")
             self._tell(layer, facts, error)
         elif self.began:
             if began_ns is not None:
@@ -247,9 +252,9 @@ class Call:
         return ended[answering(self.outcome, [layer.result() for layer in ended])]
 
     @property
-    def layered(self) -> bool:
-        """Whether a call began within it."""
-        return bool(self._layers)
+    def layers(self) -> list[Call]:
+        """The calls that began within it, oldest first."""
+        return self._layers
 
     def _ended_layers(self) -> list[Call]:
         return [layer for layer in self._layers if layer.outcome is not None]
@@ -269,10 +274,12 @@ class Call:
             return
         facts: ResponseFacts = response or {}
         if self.noted is not None:
-            facts = {**self.noted, **{k: v for k, v in facts.items() if v is not None}}  # type: ignore[typeddict-item]
+            noted = self.noted if error is not None or status not in (None, "ok") else without_failure(self.noted)
+            facts = {**noted, **{k: v for k, v in facts.items() if v is not None}}  # type: ignore[typeddict-item]
         if facts.get("response_cached") and self.is_alone:
             facts = from_cache(facts)
-        self.outcome = Outcome(facts, error, status or status_of(error), self.recorder.clock.monotonic())
+        ended_ns = self.recorder.clock.monotonic() if self.ends_ns is None else self.ends_ns
+        self.outcome = Outcome(facts, error, status or status_of(error), ended_ns)
         for layer in self._layers:
             if layer.waits_for_outer:
                 layer.end(error=error, status=status)
@@ -300,7 +307,7 @@ class Call:
         """Let go of what was only to be written. Frames of a traceback hold the call, which must not hold its error:
         such a circle keeps all their variables. Contexts hold it too, a pooled connection's for one, and live long."""
         self.raw_request = self.messages = None
-        self.facts["messages"] = self.facts["tools"] = None
+        self.facts["messages"] = self.facts["tools"] = self.facts["raw"] = None
         if self.outcome is not None:
             self.outcome.error, self.outcome.facts = None, {}
         for layer in self._layers:
@@ -321,7 +328,7 @@ class Call:
         """A later layer's is the one to keep. An agent may go through thousands before it ends."""
         if self.outcome is not None:
             facts = self.outcome.facts.copy()
-            facts["messages"] = facts["body"] = facts["streamed"] = None
+            facts["messages"] = facts["body"] = facts["streamed"] = facts["raw"] = None
             self.outcome.facts = facts
 
     def result(self) -> Outcome:

@@ -36,6 +36,8 @@ class ResponseFacts(TypedDict, total=False):
     retry_after_ms: float | None
     more: Mapping[str, Any] | None
     """Further keys for the data of llm:response; never text."""
+    raw: Any
+    """What else there is of the answer; content."""
 
 
 class AttemptFacts(TypedDict, total=False):
@@ -77,6 +79,8 @@ class RequestFacts(TypedDict, total=False):
     replay_of_span_id: str | None
     more: Mapping[str, Any] | None
     """Further keys for the data of llm:request; never text."""
+    raw: Any
+    """What else there is of the request; content."""
 
 
 class Outcome:
@@ -132,7 +136,7 @@ def together(own: Outcome, inner: Sequence[Outcome]) -> Outcome:
         elif last.facts.get("error_type") == "incomplete_stream":  # which raises nothing in those who read it
             status = last.status
         else:  # the call went well without it
-            known = {key: value for key, value in known.items() if key not in _OF_A_FAILURE}  # type: ignore[assignment]
+            known = without_failure(known)
     elif late:
         ended_ns = last.ended_ns if status == "ok" else ended_ns
     facts: ResponseFacts = {**known, **{k: v for k, v in own.facts.items() if v is not None}}  # type: ignore[typeddict-item]
@@ -140,6 +144,11 @@ def together(own: Outcome, inner: Sequence[Outcome]) -> Outcome:
         facts["error_type"] = error_type_of(own.error)  # it may have been made of another one
     _count(facts, own.facts, inner)
     return Outcome(facts, error, status, ended_ns)
+
+
+def without_failure(facts: ResponseFacts) -> ResponseFacts:
+    """*facts* but for what only those of a call that failed tell."""
+    return {key: value for key, value in facts.items() if key not in _OF_A_FAILURE}  # type: ignore[return-value]
 
 
 _OF_A_FAILURE = frozenset({"error_type", "error_message", "retryable", "retry_after_ms", "status_code"})

@@ -5,7 +5,6 @@ Nothing here raises into the program that is observed.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ from typing import Any
 from hub.bus import EventBus
 from hub.calls import Call, SilentCall, current_call
 from hub.content import Cleaner
-from hub.errors import InvalidEvent
-from hub.events import Data, Event, FrameEvent, check_type, fields_of, payload
+from hub.events import Data, Event, FrameEvent, fields_of, payload
 from hub.facts import Capture
 from hub.groups import GroupCall
 from hub.log import Log, Priority, Stream
@@ -299,27 +297,3 @@ def set_default(find: Callable[[], Recorder | None]) -> None:
 def default() -> Recorder | None:
     """The default hub's recorder, started if need be; None when recording is switched off."""
     return None if _hub is None else _hub()
-
-
-def emit_to(recorder: Recorder | None, event: Event | str, fields: Mapping[str, Any]) -> None:
-    """What `hub.emit` does, on a given recorder; None records nothing. Raises: InvalidEvent: It is no event type."""
-    if isinstance(event, str):
-        check_type(event)
-    elif not event.event_type:
-        raise InvalidEvent(
-            type(event).__qualname__, 'the class has no type; declare it as class X(hub.Event, type="a:b")'
-        )
-    if recorder is None:
-        return
-    try:
-        recorder.emit(event, fields)
-    except Exception as error:
-        recorder.trouble("emit", error)
-    if recorder.durable and not _on_a_loop():
-        recorder.sync()
-
-
-def _on_a_loop() -> bool:
-    """Whether an asyncio loop runs here, which a wait would hold up."""
-    events = sys.modules.get("asyncio.events")  # 50 ms to import; nobody runs a loop without it
-    return events is not None and events._get_running_loop() is not None

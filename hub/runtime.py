@@ -18,6 +18,7 @@ from hub.bus import EventBus
 from hub.config import Settings, load
 from hub.content import Cleaner
 from hub.delivery import backoff
+from hub.emitting import emit_to
 from hub.errors import HubError
 from hub.events import Constants, Event
 from hub.extractors.requests import allowed
@@ -25,7 +26,7 @@ from hub.forking import undivided
 from hub.harmless import log
 from hub.manual import ManualCall
 from hub.pipeline import Pipeline, Sink
-from hub.recorder import Recorder, emit_to
+from hub.recorder import Recorder
 from hub.recovery import recover
 from hub.spool import Spool
 from hub.store import EventStore

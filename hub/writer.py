@@ -128,7 +128,8 @@ class Writer:
     def _request_content(self, call: Call, own: bool) -> tuple[Data, Data]:
         """Content and marks."""
         messages, root = call.facts.get("messages"), call.root
-        if self.capture == "none" or (messages is None and call.raw_request is None):
+        raw = call.facts.get("raw")
+        if self.capture == "none" or (messages is None and call.raw_request is None and raw is None):
             return {}, {}
         if self.log.pressure >= Pressure.SHED_CONTENT:
             return {}, {"shed": {"reason": "spool_pressure", "bytes": weigh(messages)}}
@@ -152,6 +153,9 @@ class Writer:
             content.pop("tools", None)
         if call.raw_request is not None:
             content["wire"], more = self._wire(call.raw_request, root.messages if repeated else cleaned)
+            marks = _together(marks, more)
+        if raw is not None:
+            content["raw"], more = self._clean(raw)
             marks = _together(marks, more)
         return content, marks
 
@@ -232,7 +236,7 @@ class Writer:
     def _write_response(self, call: Call) -> None:
         outcome = call.result()
         data = self._clean_facts(response_data(call, outcome), RESPONSE_TEXTS, RESPONSE_NESTED)
-        if call.layered and (last := last_attempt_of(call)) is not None:
+        if call.layers and (last := last_attempt_of(call)) is not None:
             data["last_attempt"] = self._clean(last)[0]
         response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
         call.response_event_id = response["id"]
@@ -249,8 +253,8 @@ class Writer:
 
     def _response_content(self, facts: ResponseFacts) -> tuple[Data, Data]:
         """Content and marks."""
-        messages, body = facts.get("messages"), facts.get("body")
-        if messages is None and body is None:
+        messages, body, raw = facts.get("messages"), facts.get("body"), facts.get("raw")
+        if messages is None and body is None and raw is None:
             return {}, {}
         if self.log.pressure >= Pressure.SHED_CONTENT:
             return {}, {"shed": {"reason": "spool_pressure", "bytes": weigh(messages)}}
@@ -265,6 +269,9 @@ class Writer:
         elif body is not None:
             text, more = self._clean(body)
             content["wire"], marks = {"body": text}, _together(marks, more)
+        if raw is not None:
+            content["raw"], more = self._clean(raw)
+            marks = _together(marks, more)
         return content, marks
 
     def _hides_secrets(self, facts: ResponseFacts, marks: Data) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from hub.emitting import emit_to
 from hub.manual import ManualCall
-from hub.recorder import emit_to
 from tests.calls_of import CountingSyncer, ListHub, durable_hub
 
 FACTS = {"provider": "acme", "model": "acme-1"}
