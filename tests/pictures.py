@@ -45,11 +45,11 @@ def calls(reader: Reader) -> str:
 
 
 def shape(svg: str) -> tuple[str, int]:
-    """The words of the table's header, and how many rows there are: what stays the same from run to run."""
+    """The letters of the table's header, and how many rows there are: what stays the same from run to run."""
     texts = re.findall(r'<text[^>]* y="([^"]*)"[^>]*>([^<]*)</text>', svg)
     rows = sorted({float(y) for y, _ in texts})
     header = "".join(text for y, text in texts if float(y) == rows[1])
-    return " ".join(header.replace("&#160;", " ").split()), len(rows)
+    return "".join(header.replace("&#160;", " ").split()), len(rows)
 
 
 def main() -> None:

@@ -76,6 +76,33 @@ def test_what_has_a_known_price_is_priced_and_the_rest_is_unknown(day: tuple[Pat
     assert len(calls) > 190
 
 
+def test_providers_of_all_contracts_are_among_the_demos_calls(day: tuple[Path, str]) -> None:
+    with hub.open(str(day[0] / "hub-demo.db")) as store:
+        rows = store.sql(
+            "select provider, request_model, tier, count(*), count(response_model), max(attempts), max(stream) "
+            "from llm_calls where session_id in ('menu', 'opening-hours') and source = 'traced' group by 1, 2, 3"
+        ).rows
+    assert set(map(tuple, rows)) == {
+        ("Labels", "kettle-7b", None, 6, 0, 1, 0),
+        ("kettle-recipes", "kettle-7b", None, 6, 0, 1, 0),
+        ("openai", "gpt-4o-mini", "hosted_small", 6, 6, 1, 0),
+        ("openai", "gpt-4o", "hosted_large", 6, 6, 1, 0),
+        ("openai", "gpt-4o-mini", None, 6, 6, 2, 1),
+    }
+
+
+def test_the_demo_ends_with_a_replay_of_the_same_bytes_and_its_diff(day: tuple[Path, str]) -> None:
+    where, printed = day
+    assert "one call was replayed, exact" in printed
+    with hub.open(str(where / "hub-demo.db")) as store:
+        (again,) = store.calls("source = 'replay'")
+        assert again["replay_of"] in {call.id for call in store.calls("session_id = 'opening-hours'")}
+        assert again["trace_id"] != store.call(again["replay_of"])["trace_id"]
+    (told,) = [line.removeprefix("$ ") for line in printed.splitlines() if line.startswith("$ hub diff ")]
+    assert run(where, *told.split()[1:]).returncode == 0
+    assert "text: the same" in printed
+
+
 def test_what_the_demo_tells_to_type_next_works(day: tuple[Path, str]) -> None:
     where, printed = day
     told = [line.strip() for line in printed.splitlines() if line.startswith("  hub ")]

@@ -13,6 +13,7 @@ import typer
 from hub.cli import shapes
 from hub.cli.guard import FAILED_CHECK, USAGE, say
 from hub.cli.opening import settings_for
+from hub.own_packages import check
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from hub.demo.day import Day
     from hub.reader import Reader, StoredCall
+    from hub.replays import Replay
     from storage.query import Result
 
 FILE = "hub-demo.db"
@@ -45,6 +47,7 @@ def demo(
 
     Needs no network and no key. Run again, it adds another day's calls to the same store.
     """
+    check("providers")
     try:
         from hub.demo import day
     except ImportError as missing:
@@ -60,7 +63,10 @@ def demo(
     from hub.reader import Reader
 
     with Reader(settings_for(url)) as reader:
-        _show(screen, reader, "" if db is None and "HUB_DB_URL" in os.environ else f" --db {_short(reader.path)}")
+        option = "" if db is None and "HUB_DB_URL" in os.environ else f" --db {_short(reader.path)}"
+        _show(screen, reader, option)
+        _show_replay(screen, reader, option, done.replayed)
+        _say_what_next(screen, reader, option)
     if done.left or done.stored != done.served:
         say(
             f"hub: the store does not have what was served: {done.stored} instead of {done.served}, {done.left} events "
@@ -92,8 +98,8 @@ def _progress(words: str) -> Status:
 def _tell_what_happened(screen: Console, done: Day) -> None:
     same = done.stored == done.served
     screen.print(
-        f"{done.served.calls} calls with the openai SDK and httpx, {done.requests} requests to {done.base_url}, "
-        f"in {done.seconds:.1f} s."
+        f"{done.served.calls} calls with the openai SDK, httpx and providers of four kinds, {done.requests} requests "
+        f"to {done.base_url}, in {done.seconds:.1f} s."
     )
     if same:
         screen.print(
@@ -123,6 +129,20 @@ def _show(screen: Console, reader: Reader, option: str) -> None:
     short = reader.shortest_ids([told.id])[told.id]
     _title(screen, f"hub show {short}{option}")
     render(told, screen, now, most=400)
+
+
+def _show_replay(screen: Console, reader: Reader, option: str, replayed: Replay) -> None:
+    from hub.cli.diff import render as render_diff
+    from hub.replays.comparing import compare
+
+    ids = reader.shortest_ids([replayed.of, replayed.id or ""])
+    meaning = "the server got the very bytes again" if replayed.fidelity == "exact" else ", ".join(replayed.lost)
+    screen.print(f"\nAt the end of the day one call was replayed, {replayed.fidelity}: {meaning}.")
+    _title(screen, f"hub diff {' '.join(ids.values())}{option}")
+    render_diff(compare(reader.call(replayed.of), reader.call(replayed.id or "@last")), screen)
+
+
+def _say_what_next(screen: Console, reader: Reader, option: str) -> None:
     size = shapes.size(reader.path.stat().st_size)
     screen.print(f"\nThe store is {reader.path} ({size}), a SQLite file. What to type next:\n")
     for command in (

@@ -1,4 +1,5 @@
-"""One day of the shop against the loopback server, observed by the hub; then: has the store what was served?"""
+"""One day of the shop against the loopback server, observed by the hub, and one call of it sent again; then: has the
+store what was served?"""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 import hub
-from hub.demo import shop
+from hub.demo import own_providers, shop
 from hub.demo.server import LoopbackServer
 from hub.demo.switches import Switches
 
@@ -40,6 +41,8 @@ class Day:
     """Events that were not in the store in time."""
     unsent: int | None
     """Events whose spans the OTLP endpoint has not taken; None where no endpoint is set."""
+    replayed: hub.Replay
+    """A call of the day, sent again at its end."""
 
 
 def usual(number: int, model: str) -> Switches:
@@ -61,6 +64,9 @@ def run(db_url: str) -> Day:
             began = time.time()
             calls = shop.a_day(server.base_url)
             seconds = time.time() - began
+            hub.flush(20.0)
+            replayed = hub.replay(_worth_asking_again(db_url), using=own_providers.our_provider(server.base_url))
+            calls += 1
             served = server.served()
             left = hub.flush(20.0)
             otlp = observer.spool.counters().sinks.get("otlp")
@@ -74,7 +80,13 @@ def run(db_url: str) -> Day:
         stored=_stored(db_url, since=began),
         left=left,
         unsent=None if otlp is None else otlp.waiting,
+        replayed=replayed,
     )
+
+
+def _worth_asking_again(db_url: str) -> str:
+    with hub.open(db_url) as store:
+        return store.calls("session_id = 'opening-hours' and stream = 0 and attempts = 1", limit=1)[0].id
 
 
 def _stored(db_url: str, since: float) -> Seen:

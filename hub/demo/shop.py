@@ -19,6 +19,7 @@ from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolPara
 from pydantic import BaseModel
 
 import hub
+from hub.demo import own_providers
 
 QUESTIONS = (
     "Does the kettle K-2 switch itself off?",
@@ -253,6 +254,8 @@ async def work(shift: Shift, client: OpenAI, base_url: str) -> int:
             asyncio.to_thread(index_articles, client, shift.batches),
             asyncio.to_thread(translate, base_url, shift.translations),
         ]
+        tasks.append(one(own_providers.three_contracts(base_url)))
+        tasks.append(one(own_providers.opening_hours(base_url)))
         if shift.trouble:
             tasks.append(impatience(tracing))
             threads.append(asyncio.to_thread(trouble, client))
