@@ -150,7 +150,8 @@ def _said(body: bytes | str) -> _Said:
         (told for key in ("message", "detail", "msg", "error_description") if isinstance(told := error.get(key), str)),
         "",
     )
-    status = next((code for code in _values(error, "code", "status") if isinstance(code, int) and code >= 400), None)
+    numbers = (int(code) for code in _values(error, "code", "status") if str(code).isdecimal() and len(str(code)) == 3)
+    status = next((number for number in numbers if 400 <= number < 600), None)
     return _Said(message, tuple(str(code).lower() for code in _codes(error)), status)
 
 
@@ -170,7 +171,7 @@ def _kind(status: int, said: _Said) -> type[LLMError]:
     if coded in (None, InvalidRequestError) and status in (400, 413, 422, 500) and _TOO_LONG.search(said.message):
         return ContextLengthError
     by_status = class_for(status) if status >= 300 else ProviderUnavailableError
-    if coded is None or coded is InvalidRequestError:
+    if coded is None or (coded is InvalidRequestError and status >= 300):
         return by_status
     exact = issubclass(coded, by_status) or status in (400, 422) or not 300 <= status < 500 or coded in _TELLING
     return coded if exact else by_status
