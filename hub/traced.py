@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypedDict, TypeVar, overload
 
-from hub.contracts import TIERS, call_methods, remembering
+from hub.contracts import STREAMS, TIERS, call_methods, remembering
 from hub.drivers import Function, is_wrapped, wrapped
 from hub.errors import NotTraceable
 from hub.extractors import Extractor
@@ -90,12 +90,14 @@ class _Wrapping(NamedTuple):
     extract: Extractor | None
     hub: HasRecorder | None
 
-    def __call__(self, function: Function, *, owner: Any = None, like: Function | None = None) -> Function:
+    def around(
+        self, function: Function, *, owner: Any = None, like: Function | None = None, streams: bool = False
+    ) -> Function:
         """*function* wrapped; what is wrapped already, and not to be otherwise, as it is."""
         shown = like or function
         if is_wrapped(shown) and all(asked is None for asked in self):
             return shown
-        return wrapped(function, Watch(shown, **self._asdict(), owner=owner), like)
+        return wrapped(function, Watch(shown, **self._asdict(), owner=owner, streams=streams), like)
 
 
 def _wrap(target: Any, wrap: _Wrapping) -> Any:
@@ -107,7 +109,7 @@ def _wrap(target: Any, wrap: _Wrapping) -> Any:
     if isinstance(target, types.MethodType):
         return types.MethodType(_wrap(target.__func__, wrap), target.__self__)
     if is_function(target):
-        return wrap(target)
+        return wrap.around(target)
     if methods := call_methods(target):
         return _with_methods(target, methods, wrap)
     if not inspect.isclass(target) and _has_python_call(type(target)):
@@ -129,7 +131,7 @@ def _with_methods(target: Any, methods: Sequence[str], wrap: _Wrapping) -> Any:
     for name in methods:
         if not callable(getattr(target, name, None)):
             raise NotTraceable(name_of(target), f"methods= names {name!r}, which is no method there; check the name")
-    wraps: dict[str, Wrap] = dict.fromkeys(methods, wrap)
+    wraps: dict[str, Wrap] = {name: functools.partial(wrap.around, streams=name in STREAMS) for name in methods}
     if callable(attribute(target, TIERS)):
         wraps[TIERS] = remembering
     return with_methods(target, wraps)

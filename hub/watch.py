@@ -14,7 +14,7 @@ from opentelemetry import context as otel
 
 from hub import recorder as recorders
 from hub.calls import Call, ResponseFacts, current_call
-from hub.contracts import FIRST, STREAMS, Description, described, tier_of
+from hub.contracts import FIRST, Description, described, tier_of
 from hub.extractors import Extractor, checked, response_facts
 from hub.extractors.failures import failure_facts
 from hub.extractors.requests import Arguments, Asked
@@ -48,13 +48,14 @@ class Watch:
         extract: Extractor | None = None,
         hub: HasRecorder | None = None,
         owner: Any = None,
+        streams: bool = False,
     ) -> None:
-        """*owner*: the provider whose method *function* is, `FIRST` where each call names it; None: a function."""
+        """*owner*: the provider whose method *function* is, `FIRST` where each call names it; None: a function.
+        *streams*: its result is a stream, though no argument says so."""
         self.arguments = Arguments(function, method=owner is not None, has_self=owner is FIRST)
         self.provider, self.model, self.extract, self.hub = provider, model, extract, hub
         self.owner = owner
-        self.streams = owner is not None and getattr(function, "__name__", None) in STREAMS
-        """Its result is a stream, though no argument says so."""
+        self.streams = streams
         self._answers = None if owner is None else _Answers()
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], stream: bool) -> Call | None:

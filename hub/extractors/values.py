@@ -64,8 +64,9 @@ def attributes(thing: Any, names: Sequence[str]) -> Sequence[Any]:
             return [thing.get(name) for name in names]
         if BaseModel not in type(thing).__mro__ and not isinstance(thing, _MAPPINGS):
             return [getattr(thing, name, None) for name in names]
-    except Exception:  # one of them
-        pass
+    except BaseException as error:  # one of them
+        if not is_harmless(error):
+            raise
     return [attribute(thing, name) for name in names]
 
 
@@ -120,8 +121,10 @@ def reader(thing: Any) -> Callable[[str], Any]:
     def of_object(name: str) -> Any:
         try:
             return getattr(thing, name, None)
-        except Exception:
-            return get(thing, name)
+        except BaseException as error:
+            if not is_harmless(error):
+                raise
+            return None
 
     return of_object
 
