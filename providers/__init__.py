@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         ToolResultBlock,
         ToolSpec,
         Usage,
+        as_request,
+        tool_calls_of,
     )
     from providers.errors import (
         AbortError,
@@ -59,10 +61,11 @@ if TYPE_CHECKING:
         StreamError,
         UnknownProviderError,
     )
+    from providers.http_errors import error_from_response
     from providers.mock import MockProvider, Scripted
     from providers.models import ConfigField, ModelInfo, Pricing, ProviderInfo
     from providers.registry import get_provider, list_providers, register_provider
-    from providers.retry import with_retry, with_retry_sync
+    from providers.retry import retry_settings, with_retry, with_retry_sync
     from providers.signs import is_retryable
 
 _NAMES = {
@@ -72,6 +75,7 @@ _NAMES = {
         *("ModelTier", "OtherBlock", "Provider", "ReasoningBlock", "RedactedThinkingBlock", "ResponseFormat"),
         *("ResponseFormatJson", "ResponseFormatJsonSchema", "ResponseFormatText", "StreamChunk", "TextBlock"),
         *("ThinkingBlock", "ToolCall", "ToolCallBlock", "ToolCallDelta", "ToolResultBlock", "ToolSpec", "Usage"),
+        *("as_request", "tool_calls_of"),
     ),
     "providers.errors": (
         *("AbortError", "AccessDeniedError", "AuthenticationError", "ConfigurationError", "ContentFilterError"),
@@ -79,10 +83,11 @@ _NAMES = {
         *("NetworkError", "NotFoundError", "ProviderUnavailableError", "QuotaExceededError", "RateLimitError"),
         *("StreamError", "UnknownProviderError"),
     ),
+    "providers.http_errors": ("error_from_response",),
     "providers.mock": ("MockProvider", "Scripted"),
     "providers.models": ("ConfigField", "ModelInfo", "Pricing", "ProviderInfo"),
     "providers.registry": ("get_provider", "list_providers", "register_provider"),
-    "providers.retry": ("with_retry", "with_retry_sync"),
+    "providers.retry": ("retry_settings", "with_retry", "with_retry_sync"),
     "providers.signs": ("is_retryable",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
@@ -149,10 +154,14 @@ __all__ = [
     "ToolSpec",
     "UnknownProviderError",
     "Usage",
+    "as_request",
+    "error_from_response",
     "get_provider",
     "is_retryable",
     "list_providers",
     "register_provider",
+    "retry_settings",
+    "tool_calls_of",
     "with_retry",
     "with_retry_sync",
 ]
