@@ -3,114 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from openai import AsyncOpenAI
 
 import hub as api
 from hub.demo.server import LoopbackServer
 from hub.demo.switches import Switches
-from providers import with_retry, with_retry_sync
-from tests.contract_kits.book import Book, Row, book, spent
+from providers import ChatRequest, ProviderConfig, get_provider, with_retry, with_retry_sync
+from tests.contract_kits.book import Row, book
 from tests.contract_kits.debate import LLMResponse, Message, ProviderRateLimitError
 from tests.contract_kits.examples.acme_provider import with_retry as acmes_with_retry
-from tests.contract_kits.nested import BaseStream, Cache, Retrying, Router, SyncCache, SyncRouter, SyncWire, Wire
+from tests.contract_kits.nested import BaseStream, Cache, Retrying, Router, SyncCache, SyncRouter, Wire
+from tests.contract_kits.scene import ASK, Scene
 
-NANOS = {"gpt-4o-mini": (150, 600), "gpt-4o": (2_500, 10_000)}
-"""What a token costs, in nano-dollars, of input and of output."""
-ASK = [Message("user", "Where is order A-1042?")]
 quick = partial(with_retry, base_delay=0.001)
 quick_sync = partial(with_retry_sync, base_delay=0.001)
-
-
-class Scene:
-    """A hub, a server, and providers that ask it."""
-
-    def __init__(self, seen: Book, server: LoopbackServer, form: str) -> None:
-        self.seen, self.server, self.form = seen, server, form
-        self.traced: Callable[..., Any] = seen.hub.traced
-        self._clients: list[Any] = []
-
-    def wire(
-        self, name: str = "openai", model: str = "gpt-4o-mini", *, recorded: bool = False, retry: Any = None
-    ) -> Any:
-        """A provider of the form's kind. *recorded*: its client is one of the hub's."""
-        sync = self.form.startswith("sync")
-        made: dict[tuple[bool, bool], Callable[..., Any]] = {
-            (True, True): partial(api.httpx_client, hub=self.seen.hub),
-            (True, False): partial(api.async_httpx_client, hub=self.seen.hub),
-            (False, True): httpx.Client,
-            (False, False): httpx.AsyncClient,
-        }
-        client = made[recorded, sync](base_url=self.server.base_url)
-        self._clients.append(client)
-        return SyncWire(name, model, client) if sync else Wire(name, model, client, retry)
-
-    async def ask(self, provider: Any, messages: list[Message] = ASK) -> None:
-        match self.form:
-            case "sync":
-                provider.complete(messages)
-            case "sync stream":
-                assert list(provider.stream(messages))
-            case "async":
-                await provider.complete(messages)
-            case _:
-                assert [chunk async for chunk in provider.stream(messages)]
-
-    def fails(self, model: str, status: int, times: int = 99) -> None:
-        """The server's first *times* answers for *model* are errors."""
-        left = [times]
-
-        def usual(number: int, asked: str) -> Switches:
-            left[0] -= asked == model
-            return Switches(fail=status, retry_ms=1) if asked == model and left[0] >= 0 else Switches()
-
-        self.server.usual = usual
-
-    def run(self, play: Callable[[Scene], Awaitable[Any]]) -> None:
-        async def main() -> None:
-            try:
-                await play(self)
-            finally:
-                for client in self._clients:
-                    closed = client.aclose() if isinstance(client, httpx.AsyncClient) else client.close()
-                    if closed is not None:
-                        await closed
-
-        asyncio.run(main())
-
-    def agrees(self, *attempts: int) -> list[Row]:
-        """A call for each of *attempts*, and in all views the tokens and the cost that the server counted."""
-        calls, rows = self.seen.calls, self.seen.attempts
-        tokens, cost = spent(self.server), self.cost()
-        assert [call["attempts"] for call in calls] == list(attempts)
-        assert len(rows) == sum(attempts)
-        assert {call["counted"] for call in calls} == {1}
-        (hourly,) = self.seen.rows(
-            "SELECT sum(calls) AS calls, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,"
-            " sum(cost_nanos) AS cost_nanos FROM llm_costs_hourly"
-        )
-        for told in (calls, rows, [hourly]):
-            assert (total(told, "input_tokens"), total(told, "output_tokens")) == tokens
-            assert total(told, "cost_nanos") == cost
-        assert hourly["calls"] == len(calls)
-        return calls
-
-    def cost(self) -> int:
-        """In nano-dollars, of all usage that went over the wire."""
-        return sum(
-            (done.input_tokens or 0) * NANOS[done.model][0] + (done.output_tokens or 0) * NANOS[done.model][1]
-            for done in self.server.exchanges()
-        )
-
-
-def total(rows: list[Row], column: str) -> int:
-    return sum(row[column] or 0 for row in rows)
 
 
 @pytest.fixture
@@ -358,22 +270,24 @@ def test_our_retry_around_a_provider_that_retries_inside(scene: Scene) -> None:
     scene.agrees(scene.server.served().requests)
 
 
+async def acmes(func: Any) -> Any:
+    """Acme's loop, which waits after errors of its own alone."""
+
+    async def translated() -> Any:
+        try:
+            return await func()
+        except api.HubError as error:
+            raise ProviderRateLimitError(str(error), retry_after_seconds=0.001) from error
+
+    return await acmes_with_retry(translated)
+
+
 @forms("async")
 @pytest.mark.parametrize("recorded", [False, True], ids=["", "transport inside"])
-@pytest.mark.parametrize("retry", [quick, "acme's"], ids=["ours", "acme's"])
+@pytest.mark.parametrize("retry", [quick, acmes], ids=["ours", "acme's"])
 def test_a_traced_provider_that_puts_a_retry_around_a_traced_one(scene: Scene, recorded: bool, retry: Any) -> None:
-    async def acmes(func: Any) -> Any:
-        async def translated() -> Any:
-            try:
-                return await func()
-            except api.HubError as error:
-                raise ProviderRateLimitError(str(error), retry_after_seconds=0.001) from error
-
-        return await acmes_with_retry(translated)
-
     scene.fails("gpt-4o-mini", 429, 2)
-    around = acmes if retry == "acme's" else retry
-    scene.run(lambda s: s.ask(s.traced(Retrying(s.traced(s.wire(recorded=recorded)), around))))
+    scene.run(lambda s: s.ask(s.traced(Retrying(s.traced(s.wire(recorded=recorded)), retry))))
     (call,) = scene.agrees(3)
     assert scene.server.served().requests == 3
     assert call["provider"] == "retrying"
@@ -418,3 +332,97 @@ def test_routers_side_by_side_have_their_own_attempts(scene: Scene) -> None:
 
     scene.run(play)
     scene.agrees(*[2] * 8)
+
+
+@forms("async", "stream")
+@pytest.mark.parametrize("recorded", [False, True], ids=["", "transport inside"])
+def test_a_traced_call_that_asks_three_at_once(scene: Scene, recorded: bool) -> None:
+    async def play(s: Scene) -> None:
+        first, second = two(s, recorded)
+
+        async def step(messages: list[Message]) -> str:
+            await asyncio.gather(s.ask(first, messages), s.ask(second, messages), s.ask(first, messages))
+            return "Done."
+
+        await s.traced(step, provider="agent")(ASK)
+
+    scene.run(play)
+    scene.agrees(3)
+    assert scene.server.served().requests == 3
+
+
+@forms("async")
+def test_a_cache_around_a_router_around_retries(scene: Scene) -> None:
+    async def play(s: Scene) -> None:
+        s.fails("gpt-4o-mini", 429)
+        first, second = (s.wire(name, model, recorded=True) for name, model in BOTH)
+        once = partial(quick, max_retries=1)
+        tried = [s.traced(Retrying(s.traced(provider), once)) for provider in (first, second)]
+        cached = s.traced(Cache(router(s, tried), marks=True))
+        await s.ask(cached)
+        await s.ask(cached)
+
+    scene.run(play)
+    scene.agrees(3, 1)
+    assert asked(scene.seen.attempts)[:3] == [BOTH[0], BOTH[0], BOTH[1]]
+
+
+@forms("sync", "async", "stream")
+@pytest.mark.parametrize("recorded", [False, True], ids=["", "transport inside"])
+def test_a_call_by_hand_around_a_router(scene: Scene, recorded: bool) -> None:
+    async def play(s: Scene) -> None:
+        s.fails("gpt-4o-mini", 500)
+        with s.seen.hub.call(provider="by-hand", messages=[{"role": "user", "content": "Where?"}]):
+            await s.ask(router(s, two(s, recorded)))
+
+    scene.run(play)
+    scene.agrees(2)
+
+
+@forms("async")
+def test_acmes_retry_around_a_traced_provider_makes_a_call_of_each_try(scene: Scene) -> None:
+    async def play(s: Scene) -> None:
+        s.fails("gpt-4o-mini", 429, 2)
+        provider = s.traced(s.wire())
+        await acmes(lambda: provider.complete(ASK))
+
+    scene.run(play)
+    calls = scene.agrees(1, 1, 1)
+    assert [call["status"] for call in calls] == ["error", "error", "ok"]
+
+
+@forms("async")
+def test_our_retry_around_a_router(scene: Scene) -> None:
+    async def play(s: Scene) -> None:
+        s.server.usual = lambda number, model: Switches(fail=503, retry_ms=1) if number <= 2 else Switches()
+        provider = router(s, two(s, True))
+        await quick(lambda: provider.complete(ASK))
+
+    scene.run(play)
+    scene.agrees(3)
+    assert asked(scene.seen.attempts) == [BOTH[0], BOTH[1], BOTH[0]]
+
+
+@forms("async", "stream")
+@pytest.mark.parametrize("around", ["nothing", "our retry", "a router"])
+def test_our_openai_provider_with_retries_inside(scene: Scene, around: str) -> None:
+    def made(s: Scene, model: str) -> Any:
+        settings = ProviderConfig(base_url=s.server.base_url, api_key="key", extra={"base_delay": 0.001})
+        return s.traced(get_provider(f"openai:{model}", settings))
+
+    async def play(s: Scene) -> None:
+        s.fails("gpt-4o-mini", 429, 2 if around == "nothing" else 4)
+        provider, messages = (
+            made(s, "gpt-4o-mini"),
+            ChatRequest.model_validate({"messages": [{"role": "user", "content": "Where is it?"}]}),
+        )
+        match around:
+            case "our retry":
+                await quick(lambda: s.ask(provider, messages))
+            case "a router":
+                await s.ask(router(s, [provider, made(s, "gpt-4o")]), messages)
+            case _:
+                await s.ask(provider, messages)
+
+    scene.run(play)
+    scene.agrees(scene.server.served().requests)
