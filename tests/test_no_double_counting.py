@@ -18,7 +18,7 @@ from providers import ChatRequest, ProviderConfig, get_provider, with_retry, wit
 from tests.contract_kits.book import Row, book
 from tests.contract_kits.debate import LLMResponse, Message, ProviderRateLimitError
 from tests.contract_kits.examples.acme_provider import with_retry as acmes_with_retry
-from tests.contract_kits.nested import BaseStream, Cache, Retrying, Router, SyncCache, SyncRouter, Wire
+from tests.contract_kits.nested import BaseStream, Cache, Emitting, Retrying, Router, SyncCache, SyncRouter, Wire
 from tests.contract_kits.scene import ASK, Scene
 
 quick = partial(with_retry, base_delay=0.001)
@@ -426,3 +426,50 @@ def test_our_openai_provider_with_retries_inside(scene: Scene, around: str) -> N
 
     scene.run(play)
     scene.agrees(scene.server.served().requests)
+
+
+@forms("async", "stream")
+@pytest.mark.parametrize("recorded", [False, True], ids=["", "transport inside"])
+@pytest.mark.parametrize("traced", [0, 1, 2])
+def test_a_provider_that_tells_of_its_calls_itself(scene: Scene, recorded: bool, traced: int) -> None:
+    async def play(s: Scene) -> None:
+        provider: Any = Emitting(s.wire(recorded=recorded), s.seen.hub.emit)
+        for number in range(traced):
+            provider = s.traced(provider, provider=f"outer-{number}")
+        await s.ask(provider)
+        await s.ask(provider)
+
+    scene.run(play)
+    calls = scene.agrees(1, 1)
+    assert {call["provider"] for call in calls} == {f"outer-{traced - 1}" if traced else "openai"}
+    assert {call["source"] for call in calls} == {"traced" if traced else "emitted"}
+
+
+@forms("async", "stream")
+@pytest.mark.parametrize("recorded", [False, True], ids=["", "transport inside"])
+@pytest.mark.parametrize("traced", [False, True], ids=["", "traced"])
+def test_a_router_of_providers_that_tell_of_their_calls_themselves(scene: Scene, recorded: bool, traced: bool) -> None:
+    async def play(s: Scene) -> None:
+        s.fails("gpt-4o-mini", 500)
+        wires = [s.wire(model=model, recorded=recorded) for _, model in BOTH]
+        inner: list[Any] = [Emitting(wire, s.seen.hub.emit) for wire in wires]
+        await s.ask(router(s, [s.traced(one) for one in inner] if traced else inner))
+
+    scene.run(play)
+    scene.agrees(2)
+    assert [model for _, model in asked(scene.seen.attempts)] == ["gpt-4o-mini", "gpt-4o"]
+
+
+@forms("async")
+@pytest.mark.parametrize("recorded", [False, True], ids=["", "transport inside"])
+@pytest.mark.parametrize("traced", [False, True], ids=["", "traced"])
+def test_our_retry_around_a_provider_that_tells_of_its_calls_itself(scene: Scene, recorded: bool, traced: bool) -> None:
+    async def play(s: Scene) -> None:
+        s.fails("gpt-4o-mini", 429, 2)
+        provider: Any = Emitting(s.wire(recorded=recorded), s.seen.hub.emit)
+        if traced:
+            provider = s.traced(provider)
+        await quick(lambda: provider.complete(ASK))
+
+    scene.run(play)
+    scene.agrees(3)

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import orjson
 
+from hub import events
 from providers.errors import LLMError, ProviderUnavailableError, RateLimitError
 from tests.contract_kits.debate import LLMResponse, Message, StreamChunk
 
@@ -206,3 +207,44 @@ class Retrying:
 
     async def complete(self, messages: list[Message]) -> Any:
         return await self.retry(lambda: self.inner.complete(messages))
+
+
+class Emitting:
+    """Tells of its calls itself, as Amplifier's providers do."""
+
+    name = "openai"
+
+    def __init__(self, inner: Wire, emit: Callable[..., None]) -> None:
+        self.inner, self.emit, self.model = inner, emit, inner.model
+
+    async def complete(self, messages: list[Message]) -> LLMResponse:
+        self._asks()
+        try:
+            answer = await self.inner.post(messages, self.model)
+        except LLMError as error:
+            self._fails(error)
+            raise
+        self._answers(answer.usage, model=answer.model, text=answer.content)
+        return answer
+
+    async def stream(self, messages: list[Message]) -> AsyncIterator[StreamChunk]:
+        self._asks(stream=True)
+        usage: dict[str, int] | None = None
+        try:
+            async for chunk in self.inner.stream(messages):
+                usage = chunk.usage or usage
+                yield chunk
+        except LLMError as error:
+            self._fails(error)
+            raise
+        self._answers(usage)
+
+    def _asks(self, **facts: Any) -> None:
+        self.emit(events.LLMRequest(provider=self.name, model=self.model, message_count=1, **facts))
+
+    def _answers(self, usage: Any, **facts: Any) -> None:
+        self.emit(events.LLMResponse(status="ok", usage=usage, **facts))
+
+    def _fails(self, error: LLMError) -> None:
+        more: Any = {"error": str(error)}
+        self.emit(events.LLMResponse(status="error", error_type=type(error).__name__, **more))
