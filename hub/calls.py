@@ -95,6 +95,8 @@ class Call:
     envelope: Data
     minted: Any = None
     otel_context: otel.Context | None = None
+    newest_wire: bytes | None = None
+    """The request's bytes that were written last: tries of the same send the same."""
     lead: Call | None = None
     """The layer whose request is the call's own; None: it is its own."""
     failed_attempts = 0
@@ -306,7 +308,7 @@ class Call:
     def _release(self) -> None:
         """Let go of what was only to be written. Frames of a traceback hold the call, which must not hold its error:
         such a circle keeps all their variables. Contexts hold it too, a pooled connection's for one, and live long."""
-        self.raw_request = self.messages = None
+        self.raw_request = self.messages = self.newest_wire = None
         self.facts["messages"] = self.facts["tools"] = self.facts["raw"] = None
         if self.outcome is not None:
             self.outcome.error, self.outcome.facts = None, {}

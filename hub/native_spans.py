@@ -12,7 +12,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, T
 
 from hub.events import EventRecord
 from hub.span_content import content_attributes
-from hub.span_shape import CallShape, SpanShape, shape_of, span_name, start_attributes
+from hub.span_shape import CallShape, SpanShape, is_id, shape_of, span_name, start_attributes
 from hub.tracing_context import Mint, Minted
 
 MAX_OPEN = 16_384
@@ -102,7 +102,7 @@ class NativeTracer:
         request, _ = self._clean({key: given[key] for key in _TOLD if given.get(key)})
         name, links = span_name(request), []
         trace_id, span_id = request.get("replay_of_trace_id"), request.get("replay_of_span_id")
-        if trace_id and span_id:
+        if is_id(str(trace_id), 32) and is_id(str(span_id), 16):
             links = [Link(SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(1)))]
         return self._tracer.start_span(
             name, ambient, SpanKind.CLIENT, attributes=start_attributes(request), links=links, start_time=begun

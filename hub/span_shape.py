@@ -23,6 +23,7 @@ MAX_EVENT_BYTES = 8192
 """Contributed events above this do not become span events."""
 _FAILED = ("error", "lost")
 _INT64 = 1 << 63
+_HEX = frozenset("0123456789abcdef")
 
 
 @dataclass(slots=True)
@@ -333,8 +334,13 @@ def _span_event(record: EventRecord) -> SpanEvent | None:
 
 
 def _replay_of(asked: Data) -> tuple[str, str] | None:
-    trace_id, span_id = asked.get("replay_of_trace_id"), asked.get("replay_of_span_id")
-    return (trace_id, span_id) if trace_id and span_id else None
+    trace_id, span_id = str(asked.get("replay_of_trace_id")), str(asked.get("replay_of_span_id"))
+    return (trace_id, span_id) if is_id(trace_id, 32) and is_id(span_id, 16) else None
+
+
+def is_id(text: str, digits: int) -> bool:
+    """Whether *text* names a trace or a span."""
+    return len(text) == digits and _HEX.issuperset(text) and text.strip("0") != ""
 
 
 def _clean(attributes: Mapping[str, Any]) -> Attributes:

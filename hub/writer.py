@@ -151,7 +151,8 @@ class Writer:
         if repeated:
             content.pop("messages", None)
             content.pop("tools", None)
-        if call.raw_request is not None:
+        if call.raw_request is not None and call.raw_request != root.newest_wire:
+            root.newest_wire = call.raw_request
             content["wire"], more = self._wire(call.raw_request, root.messages if repeated else cleaned)
             marks = _together(marks, more)
         if raw is not None:
