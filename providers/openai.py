@@ -115,6 +115,11 @@ class OpenAIProvider:
         return self._name
 
     @property
+    def address(self) -> str:
+        """Scheme, host and port of whom it asks."""
+        return self._http.address
+
+    @property
     def default_model(self) -> str | None:
         """The model asked when a request names none; None: then it must."""
         return self._default_model

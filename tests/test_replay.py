@@ -13,10 +13,10 @@ from openai import AsyncOpenAI
 
 import hub as api
 from hub import ReplayImpossible
-from hub.replays import areplay, replay
+from hub.replays import areplay, prepare, replay
 from hub.store import Erasure
 from storage.sqlite import SQLiteStore
-from tests.hub_kit import KEY, MODEL, TOOL, ask, demo, store_path
+from tests.hub_kit import KEY, MODEL, TOOL, ask, demo, running, store_path
 from tests.replay_kit import Bench, bench
 
 IMAGE: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "QUJD" * 100, "detail": "low"}}
@@ -483,3 +483,59 @@ def test_what_is_asked_within_an_open_call_is_a_call_of_its_own(at: Bench) -> No
     assert rows["replay"]["replay_of"] == call
     assert rows["traced"]["attempts"] == 1
     assert len(at.reader.calls()) == 3
+
+
+def test_only_the_host_is_told_of_an_address_with_a_password(at: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat(at.client())
+    for url, host in (
+        ("http://user:secret@127.0.0.1:1/v1?key=secret", "127.0.0.1:1"),
+        ("https://example.org/v1", "example.org"),
+    ):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        assert prepare(at.last, hub=at.hub).target.host == host
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert prepare(at.last, hub=at.hub).target.host == "api.openai.com"
+    assert len(at.sent) == 1
+
+
+def test_a_call_that_is_not_sampled_is_sent_and_not_recorded(at: Bench, tmp_path: Path) -> None:
+    chat(at.client())
+    call = at.last
+    with running(tmp_path, sample_rate=0.0, spool_dir=tmp_path / "other") as deaf:
+        done = replay(call, hub=deaf)
+    assert (done.id, done.fidelity, len(at.sent)) == (None, "exact", 2)
+
+
+def test_a_replay_under_another_capture_is_exact_all_the_same(at: Bench, tmp_path: Path) -> None:
+    chat(at.client())
+    call = at.last
+    with running(tmp_path, capture="none", spool_dir=tmp_path / "other") as terse:
+        done = replay(call, hub=terse)
+        assert done.fidelity == "exact"
+        assert replay(call, at.plain_client(), hub=terse).lost == {
+            "body": "its bytes were not recorded, so that nobody can compare them"
+        }
+    assert at.sent == [at.sent[0]] * 3
+
+
+def test_a_durable_hub_records_replays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with bench(tmp_path, monkeypatch, durability="durable") as at:
+        chat(at.client())
+        assert at.replay().fidelity == "exact"
+        assert at.last["source"] == "replay"
+
+
+def test_replays_side_by_side_keep_to_themselves(at: Bench) -> None:
+    for number in range(8):
+        at.client().chat.completions.create(model=MODEL, messages=ask(f"Number {number}"))
+    calls = at.reader.calls()
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(areplay(call, hub=at.hub) for call in calls))
+
+    dones = asyncio.run(main())
+    assert [(done.of, done.fidelity) for done in dones] == [(call.id, "exact") for call in calls]
+    rows = {call.id: call for call in at.reader.calls()}
+    for done in dones:
+        assert rows[done.id or ""].request_text == rows[done.of].request_text
+    assert len(rows) == 16

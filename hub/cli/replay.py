@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from hub.replays import Plan, Replay
     from hub.replays.comparing import Comparison
 
+_LONGEST = 2_000
+"""Characters of an error's message that are shown."""
+
 
 def replay(
     call: Annotated[
@@ -168,11 +171,14 @@ def _announce(plan: Plan, stored: StoredCall) -> None:
 
 def _failed(error: Exception) -> int:
     """Tell of a failure of the provider's, without keys."""
-    from hub.redaction import Redactor
+    from hub.redaction import MARK, Redactor
 
-    lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
-    redact = Redactor()
-    say("hub: the provider failed: " + "\n".join(redact(line)[0][:2_000] for line in lines))
+    told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    for name, value in os.environ.items():
+        if name.endswith(("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")) and len(value) >= 6:
+            told = told.replace(value, MARK)
+    told = Redactor()(told)[0]
+    say(f"hub: the provider failed: {told if len(told) <= _LONGEST else told[:_LONGEST] + '…'}")
     return STORE
 
 

@@ -63,7 +63,7 @@ class _Sending:
             answer = await self._ask()
             return self._replay(None, answer, Testimony([]))
         origin = self.original
-        witness = Witness(self.recorder)
+        witness = Witness(self.recorder, self.plan.run)
         with ExitStack() as stack:
             stack.callback(witness.stop)
             stack.enter_context(_belonging_to(origin))
@@ -80,7 +80,7 @@ class _Sending:
                 raise
             group.leave(tokens)
             group.end()
-            seen = witness.of(group.id)
+            seen = witness.testimony()
         return self._replay(group.id if seen.recorded else None, answer, seen)
 
     async def _ask(self) -> Answer:

@@ -64,19 +64,27 @@ def resolve(using: Any, original: Original) -> Target:
         return _registered(provider_name(original), original)
     if isinstance(using, str):
         return _registered(using, original)
-    if inspect.isclass(using):
-        return described(_made(using, original), owned=True)
-    return described(using, owned=False)
+    if inspect.isclass(using) or _takes_nothing(using):
+        made = _made(using, original)
+        return _registered(made, original) if isinstance(made, str) else described(made, owned=True)
+    return described(using)
 
 
-def _made(cls: type, original: Original) -> Any:
+def _takes_nothing(using: Any) -> bool:
+    """Whether it is a function that cannot be asked anything: one that makes what can."""
     try:
-        return cls()
+        return inspect.isroutine(using) and not inspect.signature(using).parameters
+    except (ValueError, TypeError):
+        return False
+
+
+def _made(factory: Callable[[], Any], original: Original) -> Any:
+    try:
+        return factory()
     except Exception as error:
+        name = getattr(factory, "__qualname__", type(factory).__qualname__)
         raise ReplayImpossible(
-            original.call_id,
-            f"{cls.__qualname__}() could not be made ({type(error).__name__})",
-            "pass an instance as using=",
+            original.call_id, f"{name}() failed with {type(error).__name__}", "pass an instance as using="
         ) from error
 
 

@@ -11,24 +11,25 @@ from hub.replays.original import asked, bodies
 
 
 class Witness:
-    """Keeps the request events of one call of a recorder."""
+    """Keeps the request events of one replay, known by its run; of other calls nothing."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._events: dict[UUID | None, list[EventRecord]] = {}
-        self._stop = recorder.bus.subscribe("llm:request*", self._see)
+    def __init__(self, recorder: Recorder, run: str) -> None:
+        self._run = run
+        self._call_id: UUID | None = None
+        self._events: list[EventRecord] = []
+        self.stop = recorder.bus.subscribe("llm:request*", self._see)
 
     def _see(self, event: Event) -> None:
-        envelope = event.envelope
-        record: Any = {"type": envelope.type, "data": event.model_dump(), "content": event.content}
-        self._events.setdefault(envelope.call_id, []).append(record)
+        data, envelope = event.model_dump(), event.envelope
+        if self._call_id is None and data.get("replay_run") == self._run:
+            self._call_id = envelope.call_id
+        if self._call_id is not None and envelope.call_id == self._call_id:
+            record: Any = {"type": envelope.type, "data": data, "content": event.content}
+            self._events.append(record)
 
-    def of(self, call_id: str) -> Testimony:
-        """What was seen of that call; then no longer looks."""
-        self._stop()
-        return Testimony(self._events.pop(UUID(call_id), []) if call_id else [])
-
-    def stop(self) -> None:
-        self._stop()
+    def testimony(self) -> Testimony:
+        """What was seen so far."""
+        return Testimony(self._events)
 
 
 class Testimony:
