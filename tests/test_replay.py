@@ -539,3 +539,20 @@ def test_replays_side_by_side_keep_to_themselves(at: Bench) -> None:
     for done in dones:
         assert rows[done.id or ""].request_text == rows[done.of].request_text
     assert len(rows) == 16
+
+
+def test_what_is_not_recorded_apart_is_named_where_the_bytes_cannot_be_sent(at: Bench) -> None:
+    schema(at.client())
+
+    def takes(messages: list[Any], model: str, response_format: Any) -> str:
+        return str(response_format["json_schema"]["name"])
+
+    done = at.replay(takes)
+    assert done.text == "a"
+    assert set(done.lost) == {"logit_bias", "mine", "body"}
+
+
+def test_tools_that_the_provider_runs_itself_are_told_before_anything_leaves(at: Bench) -> None:
+    at.client().responses.create(model="gpt-5-mini", input="Search", tools=[{"type": "web_search"}])
+    assert prepare(at.last, hub=at.hub).hosted_tools == ["web_search"]
+    assert len(at.sent) == 1

@@ -23,6 +23,10 @@ _NOT_TO_SET = frozenset(
         *("headers", "extra_headers", "extra_query", "extra_body", "http_client", "client", "auth", "timeout"),
     )
 )
+_SAID_OTHERWISE = frozenset(
+    ("model", "messages", "input", "prompt", "instructions", "tools", "stream", "stream_options")
+)
+"""What of a body is recorded as something else than a parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,11 @@ def plan(
             original.call_id, "its model's name holds control characters", "name another with --model or model="
         )
     thing = target.thing if recorder is None else _traced(target.thing, original, hub)
-    return Plan(original, target, wanted, recorder, run, asking=rebuild(thing, wanted))
+    asking = rebuild(thing, wanted)
+    for name, value in (known or {}).items():
+        if name not in _SAID_OTHERWISE and name not in PARAMS and value is not None and name not in asking.kwargs:
+            asking.lost.setdefault(name, "only a provider that takes the body itself can send it")
+    return Plan(original, target, wanted, recorder, run, asking=asking)
 
 
 def _refuse_settings(params: Mapping[str, Any], original: Original) -> None:
