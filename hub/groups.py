@@ -27,9 +27,17 @@ class GroupCall(Call):
         layer = super().layer(facts, kind)
         return layer if self.root.recording else SilentCall(self.recorder, facts, self)
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the newest call in it went well, or still goes on, and nobody said that it is tried again."""
+        newest = self.untold[-1] if self.untold else None
+        if newest is None or newest.outcome is None:
+            return newest is not None and not newest.waits_for_outer
+        return newest.outcome.status == "ok"
+
     def layer_began(self, layer: Call) -> None:
         with self._joining:
-            if not self._layers:
+            if not self.layers:
                 self._join(layer)
             super().layer_began(layer)
 
@@ -44,7 +52,7 @@ class GroupCall(Call):
     def end(
         self, response: ResponseFacts | None = None, *, error: BaseException | None = None, status: str | None = None
     ) -> None:
-        if self._layers and self.root.recording:
+        if self.layers and self.root.recording:
             super().end(response, error=error, status=status)
         else:
             self._left.clear()

@@ -134,7 +134,7 @@ class Recorder(Writer):
             self._settle()
             if replay is not None:
                 return GroupCall(self, replay.facts(), None)
-            outer = self.outer()
+            outer = self.outer({})
             if outer is not None and not outer.recording:
                 return outer.layer({})
             return GroupCall(self, {}, outer)
@@ -142,18 +142,19 @@ class Recorder(Writer):
             self.trouble("group", error)
             return SilentCall(self, {})
 
-    def outer(self) -> Call | None:
-        """The innermost open call or layer of this context."""
+    def outer(self, begins: RequestFacts | None = None) -> Call | None:
+        """The innermost open call or layer of this context: for a call that *begins* with these facts, or for what else
+        is to be told of it."""
         call = current_call.get()
         while call is not None and not (call.recorder is self and call.open):
             call = call.parent
         if call is None and (tries := current_tries.get()) is not None:
-            return tries.call_of(self)
+            return tries.newest(self) if begins is None else tries.call_for(self, begins)
         return call
 
     def begin(self, facts: RequestFacts, kind: type[Call] = Call) -> Call:
         """A call, or a layer of the open one around it; not sent yet."""
-        outer = self.outer()
+        outer = self.outer(facts)
         if outer is not None and outer.takes_in(facts):
             return outer.layer(facts, kind)
         call = kind(self, facts)

@@ -14,8 +14,8 @@ from hub.tries import Tries, current_tries
 
 
 class Attempts:
-    """In an open call of the context the attempts are that call's. Elsewhere the calls that begin in them are one, and
-    where none begins there is nothing to tell. Nothing here raises."""
+    """In an open call of the context the attempts are that call's. Elsewhere a call that is tried again is one with the
+    one before it, and where none begins there is nothing to tell. Nothing here raises."""
 
     def __init__(self, max_retries: int, clock: Callable[[], float]) -> None:
         self._max_retries, self._clock = max_retries, clock
@@ -47,7 +47,7 @@ class Attempts:
                 facts["retry_after_ms"] = asked * 1000.0
             if self._call is not None:
                 self._call.retry_follows(facts, error=text_of(error), began_ns=self._began_ns)
-            for call in self._tries.calls.values():  # what they recorded and nobody told of is of this attempt
+            for call in self._tries.failed():
                 call.retry_follows(facts, error=text_of(error), began_ns=0)
         except Exception as trouble:
             _warn(trouble)

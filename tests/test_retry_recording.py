@@ -143,7 +143,7 @@ def test_each_thing_that_is_tried_is_a_call_of_its_own(hub: ListHub) -> None:
     assert sorted(seen.response["attempts"] for seen in hub.calls) == [1, 1, *[2] * 20]
 
 
-def test_providers_of_two_hubs_are_one_call_in_each(hub: ListHub) -> None:
+def test_calls_of_two_hubs_are_told_apart(hub: ListHub) -> None:
     other = ListHub()
 
     async def ask() -> str:
@@ -153,7 +153,7 @@ def test_providers_of_two_hubs_are_one_call_in_each(hub: ListHub) -> None:
     failing = function(hub, slow())
     asyncio.run(again(ask))
     assert hub.call.response["attempts"] == 2
-    assert other.call.request["provider"] == "there"
+    assert [seen.response["attempts"] for seen in other.calls] == [1, 1]
 
     @traced(provider="outer", model="m", hub=other)
     async def outer(prompt: str) -> str:
@@ -161,7 +161,53 @@ def test_providers_of_two_hubs_are_one_call_in_each(hub: ListHub) -> None:
 
     asyncio.run(outer("Hello"))
     assert [seen.response["attempts"] for seen in hub.calls] == [2, 2]
-    assert [seen.response["attempts"] for seen in other.calls][1:] == [2]
+    assert [seen.response["attempts"] for seen in other.calls][2:] == [2]
+
+
+def test_of_an_agent_that_is_tried_as_a_whole_each_call_is_one_with_its_own_attempts(hub: ListHub) -> None:
+    first, second = function(hub), function(hub, slow(), provider="flaky")
+
+    async def agent() -> str:
+        await first()
+        return str(await second())
+
+    assert asyncio.run(again(agent)) == "done"
+    assert [(seen.request["provider"], seen.status, seen.response["attempts"]) for seen in hub.calls] == [
+        ("acme", "ok", 1),
+        ("flaky", "ok", 2),
+        ("acme", "ok", 1),
+    ]
+
+
+def test_an_answer_of_no_use_that_is_asked_for_again_is_one_call(hub: ListHub) -> None:
+    trial = Trial(TimeoutError("took too long to read"))
+
+    async def read() -> str:
+        await answering()
+        return trial()
+
+    answering = function(hub)
+    assert asyncio.run(again(read)) == "done"
+    assert (hub.call.status, hub.call.response["attempts"]) == ("ok", 2)
+
+
+def test_an_error_after_the_answer_is_not_the_calls(hub: ListHub) -> None:
+    async def parsed() -> None:
+        await answering()
+        raise ValueError("no JSON")
+
+    answering = function(hub)
+    with pytest.raises(ValueError, match="no JSON"):
+        asyncio.run(again(parsed))
+    assert (hub.call.status, hub.call.response["attempts"]) == ("ok", 1)
+
+
+def test_calls_side_by_side_in_one_try_are_calls_of_their_own(hub: ListHub) -> None:
+    async def both() -> None:
+        await asyncio.gather(*(function(hub, provider=name)() for name in "ab"))
+
+    asyncio.run(again(both))
+    assert [(seen.request["provider"], seen.response["attempts"]) for seen in hub.calls] == [("a", 1), ("b", 1)]
 
 
 def test_what_calls_no_model_records_nothing_and_starts_no_hub(hub: ListHub) -> None:
