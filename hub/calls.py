@@ -64,8 +64,9 @@ class Call:
         self.log: Log = parent.root.log if parent is not None else recorder.log
         self._left = ["sent", "ended", "finished"]
         """What is yet to happen to it; each happens once, whichever thread comes first."""
-        self._layers: list[Call] = []
-        self._untold: list[Call] = []
+        self.layers: list[Call] = []
+        """The calls that began within it, in that order."""
+        self.untold: list[Call] = []
         """The layers that no event tells of yet as attempts: of those that end, all but the last will be."""
 
     waits_for_outer = False
@@ -141,7 +142,7 @@ class Call:
     @property
     def is_alone(self) -> bool:
         """No inner layer and no exchange of its own had a part in it: nothing was sent that we know of."""
-        return not self._layers and self.raw_request is None and not self.failed_attempts
+        return not self.layers and self.raw_request is None and not self.failed_attempts
 
     def first_chunk(self) -> None:
         """The first piece of a stream is here. Later calls change nothing."""
@@ -197,7 +198,7 @@ class Call:
 
     def _attempted_since(self, began_ns: int | None) -> Call | None:
         """The layer that made the attempt: of those nobody told of the newest that failed, else the newest."""
-        since = [x for x in self._untold if began_ns is None or x.started_ns >= began_ns]
+        since = [x for x in self.untold if began_ns is None or x.started_ns >= began_ns]
         failed = [x for x in since if x.outcome is not None and x.outcome.status != "ok"]
         return failed[-1] if failed else since[-1] if since else None
 
@@ -219,19 +220,19 @@ class Call:
 
     def layer_began(self, layer: Call) -> None:
         """An inner call begins. Those that ended before it were attempts of this call."""
-        if self._untold:
+        if self.untold:
             self._tell_ended(None, followed=True)
-        self._layers.append(layer)
-        self._untold.append(layer)
+        self.layers.append(layer)
+        self.untold.append(layer)
 
     def _tell_ended(self, but: Call | None, *, followed: bool) -> None:
-        for layer in self._untold[:]:
+        for layer in self.untold[:]:
             if layer is not but and "finished" not in layer._left:
                 self._tell(layer, {}, None, followed=followed)
 
     def _tell(self, layer: Call, facts: AttemptFacts, error: str | None, *, followed: bool = False) -> None:
         try:
-            self._untold.remove(layer)
+            self.untold.remove(layer)
         except ValueError:  # another thread was here
             return
         self.recorder.write_layer_as_attempt(layer, facts, error, followed=followed)
@@ -244,7 +245,7 @@ class Call:
         if inner is None:
             return self
         last = inner.last_attempt()
-        return last if last is not inner or len(self._untold) < len(self._layers) else self
+        return last if last is not inner or len(self.untold) < len(self.layers) else self
 
     def answering(self) -> Call | None:
         """Of an ended call the layer whose end was its own; None without layers that ended."""
@@ -253,13 +254,8 @@ class Call:
             return None
         return ended[answering(self.outcome, [layer.result() for layer in ended])]
 
-    @property
-    def layers(self) -> list[Call]:
-        """The calls that began within it, oldest first."""
-        return self._layers
-
     def _ended_layers(self) -> list[Call]:
-        return [layer for layer in self._layers if layer.outcome is not None]
+        return [layer for layer in self.layers if layer.outcome is not None]
 
     def end(
         self, response: ResponseFacts | None = None, *, error: BaseException | None = None, status: str | None = None
@@ -282,14 +278,14 @@ class Call:
             facts = from_cache(facts)
         ended_ns = self.recorder.clock.monotonic() if self.ends_ns is None else self.ends_ns
         self.outcome = Outcome(facts, error, status or status_of(error), ended_ns)
-        for layer in self._layers:
+        for layer in self.layers:
             if layer.waits_for_outer:
                 layer.end(error=error, status=status)
         if self.outcome.status != "ok" or not self._has_open_layer():
             self._finish()
 
     def _has_open_layer(self) -> bool:
-        return any("finished" in layer._left for layer in self._layers)
+        return any("finished" in layer._left for layer in self.layers)
 
     def _finish(self) -> None:
         try:
@@ -297,7 +293,7 @@ class Call:
         except ValueError:
             return
         self.sent()
-        if len(self._untold) > 1:
+        if len(self.untold) > 1:
             self._tell_ended(self.answering(), followed=False)
         if self.parent is None:
             self.recorder.write_response(self)
@@ -312,7 +308,7 @@ class Call:
         self.facts["messages"] = self.facts["tools"] = self.facts["raw"] = None
         if self.outcome is not None:
             self.outcome.error, self.outcome.facts = None, {}
-        for layer in self._layers:
+        for layer in self.layers:
             layer._release()
 
     def _layer_finished(self, layer: Call) -> None:
@@ -337,7 +333,7 @@ class Call:
         """The outcome with what the inner layers know filled in. Only after `end`."""
         own = self.outcome
         assert own is not None
-        if not self._layers:
+        if not self.layers:
             return own
         ended = self._ended_layers()
         if not ended:

@@ -68,6 +68,20 @@ class EmittedCall(Call):
         mine, theirs = self.facts.get("model"), facts.get("model")
         return self.parent is not None or mine is None or theirs is None or mine == theirs
 
+    def _finish(self) -> None:
+        if self.parent is not None and self.parent.facts.get("stream") and not self.layers:
+            self._adopt(self.parent)
+        super()._finish()
+
+    def _adopt(self, outer: Call) -> None:
+        """Generators do not keep what was current in them: what began since in that of *outer* began in this one."""
+        for layer in [one for one in outer.untold if one is not self and one.started_ns >= self.started_ns]:
+            outer.layers.remove(layer)
+            outer.untold.remove(layer)
+            layer.parent = self
+            self.layers.append(layer)
+            self.untold.append(layer)
+
     def __del__(self) -> None:
         try:
             if self.parent is None and self.recording and self.open:  # its context is gone, and its response with it
@@ -181,7 +195,7 @@ def _response_facts(recorder: Recorder, event: LLMResponse) -> tuple[ResponseFac
     answer = next((a for key in ("messages", "content", "text") if (a := said.pop(key, None)) is not None), None)
     told: dict[str, Any] = {key: getattr(event, key) for key in _TOLD}
     told |= {
-        "usage": usage_of(usage),
+        "usage": {key: count for key, count in (usage_of(usage) or {}).items() if count is not None} or None,
         "finish_reasons": list(event.finish_reasons or ()) or ([finish] if finish else None),
         "reported_cost_usd": cost_of(cost),
         "cost_reporter": event.cost_reporter or ("provider" if cost is not None else None),

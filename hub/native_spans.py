@@ -101,8 +101,8 @@ class NativeTracer:
     def _start(self, given: Mapping[str, Any], ambient: Context, begun: int) -> Span:
         request, _ = self._clean({key: given[key] for key in _TOLD if given.get(key)})
         name, links = span_name(request), []
-        trace_id, span_id = request.get("replay_of_trace_id"), request.get("replay_of_span_id")
-        if is_id(str(trace_id), 32) and is_id(str(span_id), 16):
+        trace_id, span_id = str(request.get("replay_of_trace_id")), str(request.get("replay_of_span_id"))
+        if is_id(trace_id, 32) and is_id(span_id, 16):
             links = [Link(SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(1)))]
         return self._tracer.start_span(
             name, ambient, SpanKind.CLIENT, attributes=start_attributes(request), links=links, start_time=begun

@@ -143,7 +143,7 @@ def test_an_agent_in_a_call_of_its_own_holds_the_content_of_its_newest_answer_on
             answer = [{"role": "assistant", "content": f"answer {number}"}]
             inner.end({"messages": answer, "body": "{}", "usage": {"output_tokens": 1}}, error=failure)
             assert (inner.raw_request, inner.facts["messages"]) == (None, None)
-        held = [layer.outcome.facts.get("body") for layer in outer._layers if layer.outcome and not layer.outcome.error]
+        held = [layer.outcome.facts.get("body") for layer in outer.layers if layer.outcome and not layer.outcome.error]
         outer.end()
     assert held.count("{}") == 2  # of the one that failed too, whose error was told
     assert log.only("llm:response:debug")["content"] == {
