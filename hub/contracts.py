@@ -65,31 +65,31 @@ def _has_self(cls: type, name: str) -> bool:
 # Settings.
 
 _PARAMS = ("temperature", "max_tokens", "top_p", "seed", "reasoning_effort")
-_OF_CONFIG = ("model", "default_model", *_PARAMS)
-_OF_PROVIDER = ("name", "config", "default_model", "model", *_PARAMS)
-"""In the order in which they are taken."""
+_OF_CONFIG = (*_PARAMS, "model", "default_model")
+_OF_PROVIDER = (*_PARAMS, "default_model", "model", "name", "config")
 _NOTHING = (None,) * len(_OF_CONFIG)
 
 
 def described(owner: Any, provider: str | None, model: str | None, params: dict[str, Any] | None) -> Description:
     """What a call of *owner* asks for, with what its caller left out filled in from the configuration."""
-    name, config, *own = attributes(owner, _OF_PROVIDER)
-    told = _NOTHING if config is None else attributes(config, _OF_CONFIG)
+    own = attributes(owner, _OF_PROVIDER)
+    told = _NOTHING if own[-1] is None else attributes(own[-1], _OF_CONFIG)
     if provider is None:
-        provider = text(name) or _class_name(owner)
+        provider = text(own[-2]) or _class_name(owner)
     found: list[str] = []
     if model is None:
-        model = text(told[0]) or text(told[1]) or text(own[0]) or text(own[1])
+        model = text(told[-2]) or text(told[-1]) or text(own[-4]) or text(own[-3])
         if model is not None:
             found.append("model")
-    settings: dict[str, Any] = {}
-    for key, first, second in zip(_PARAMS, told[2:], own[2:], strict=True):
-        value = second if first is None else first
-        if value is not None and (params is None or key not in params) and (value := param(value)) is not None:
-            settings[key] = value
-    if settings:
-        found += settings
-        params = settings if params is None else {**params, **settings}
+    given, index = params or {}, -1
+    for key in _PARAMS:
+        index += 1
+        value = told[index]
+        if value is None and (value := own[index]) is None:
+            continue
+        if key not in given and (value := param(value)) is not None:
+            params = {key: value} if params is None else {**params, key: value}
+            found.append(key)
     return provider, model, params, tuple(found)
 
 

@@ -119,8 +119,12 @@ def tool_names(tools: Sequence[Any] | None) -> list[str]:
 
 def kinds(messages: Sequence[Any]) -> list[str]:
     """The kinds of parts in cleaned *messages*, sorted."""
-    if len(messages) == 1 and type(messages[0]) is dict and type(messages[0].get("content")) is str:
-        return _TEXT if not messages[0].get("tool_calls") else ["text", "tool_call"]
+    if len(messages) == 1 and type(messages[0]) is dict:
+        body = messages[0].get("content")
+        if type(body) is list and len(body) == 1 and type(body[0]) is dict and body[0].get("type") == "text":
+            body = ""
+        if type(body) is str:
+            return _TEXT if not messages[0].get("tool_calls") else ["text", "tool_call"]
     found: set[str] = set()
     for message in messages:
         body = message.get("content") if type(message) is dict else message

@@ -14,7 +14,7 @@ from opentelemetry import context as otel
 
 from hub import recorder as recorders
 from hub.calls import Call, ResponseFacts, current_call
-from hub.contracts import FIRST, Description, described, tier_of
+from hub.contracts import FIRST, described, tier_of
 from hub.extractors import Extractor, checked, response_facts
 from hub.extractors.failures import failure_facts
 from hub.extractors.requests import Arguments, Asked
@@ -66,7 +66,14 @@ class Watch:
             if recorder is None:
                 return None
             asked = self._asked(recorder, args, kwargs)
-            provider, model, params, from_config = self._described(recorder, args, asked)
+            provider, model, params = self.provider, asked.model or self.model, asked.params
+            from_config: tuple[str, ...] = ()
+            if (owner := self.owner) is not None and (owner is not FIRST or args):
+                try:
+                    owner = args[0] if owner is FIRST else owner
+                    provider, model, params, from_config = described(owner, provider, model, params)
+                except Exception as error:
+                    trouble(recorder, "reading a provider's settings", error)
             return recorder.start(
                 source="traced",
                 provider=provider,
@@ -93,21 +100,6 @@ class Watch:
                 raise
             trouble(recorder, "reading a call's arguments", error)
             return Asked()
-
-    def _described(self, recorder: Recorder, args: tuple[Any, ...], asked: Asked) -> Description:
-        """What *asked* and the method's owner say together."""
-        owner, known = self.owner, (self.provider, asked.model or self.model, asked.params, ())
-        if owner is FIRST:
-            owner = args[0] if args else None
-        if owner is None:
-            return known
-        try:
-            return described(owner, *known[:3])
-        except BaseException as error:
-            if not is_harmless(error):
-                raise
-            trouble(recorder, "reading a provider's settings", error)
-            return known
 
     def returned(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """The call ended well with *result*."""

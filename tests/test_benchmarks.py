@@ -14,6 +14,7 @@ SMALL = {
     "bench_caller.py": "--quick",
     "bench_store.py": "--quick",
     "bench_loop.py": "--quick",
+    "bench_providers.py": "--quick",
     "bench_footprint.py": "--quick",
     "bench_content.py": "1",
     "bench_stream.py": "3",

@@ -19,6 +19,7 @@ _NUMBERS = (
     *("status_code", "attempts", "continuation_count", "response_cached", "chunk_count"),
     *("retryable", "retry_after_ms"),
 )
+_NO_ANSWERS = (bytes, int, float)
 _TEXTS = ("model", "response_id", "cost_reporter", "error_type", "error_message", "body")
 
 
@@ -41,12 +42,12 @@ def response_facts(result: Any) -> ResponseFacts:
     """What *result* says of the answer, whatever its shape; empty when it says nothing we know."""
     if isinstance(result, str):
         return {"messages": [{"role": "assistant", "content": result}]}
-    if result is None or isinstance(result, bytes | int | float):
+    if result is None or isinstance(result, _NO_ANSWERS):
         return {}
     if type(result) is dict or hasattr(result, "__dict__") or hasattr(result, "__slots__"):
         found = _answer_facts(result)
         if found is not None:
-            if says_cached(result):
+            if "response_cached" not in found and says_cached(result):
                 found["response_cached"] = True
             return found
     if isinstance(result, dict):

@@ -14,11 +14,15 @@ def contract_facts(answer: Any) -> ResponseFacts | None:
     """What *answer* says; None when it is no contract's response."""
     said = reader(answer)
     if (spoken := said("message")) is not None and text(get(spoken, "role")) is not None:
-        return _of_spine(said, spoken)
-    content = said("content")
-    if isinstance(content, list) or (isinstance(content, str) and hasattr(answer, "tool_calls")):
-        return _of_amplifier(said, content)
-    return _of_debate(said, content) if isinstance(content, str) else None
+        facts = _of_spine(said, spoken)
+    elif isinstance(content := said("content"), list) or (isinstance(content, str) and hasattr(answer, "tool_calls")):
+        facts = _of_amplifier(said, content)
+    elif isinstance(content, str):
+        facts = _of_debate(said, content)
+    else:
+        return None
+    facts["response_cached"] = _is_cached(said) or None
+    return facts
 
 
 _Reader = Callable[[str], Any]
@@ -26,7 +30,10 @@ _Reader = Callable[[str], Any]
 
 def says_cached(answer: Any) -> bool:
     """Whether *answer*, or its metadata, says that it came out of a cache of answers."""
-    said = reader(answer)
+    return _is_cached(reader(answer))
+
+
+def _is_cached(said: _Reader) -> bool:
     metadata = said("metadata")
     return _is_marked(said) or (metadata is not None and _is_marked(reader(metadata)))
 

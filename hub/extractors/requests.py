@@ -44,6 +44,8 @@ SOURCES = ("messages", "request", "prompt", "input")
 _SYSTEM = ("system", "system_prompt", "instructions")
 _KNOWN = frozenset({*PARAMS, *SOURCES, *_SYSTEM, "model", "tools", "stream"})
 _OF_A_REQUEST = frozenset({*PARAMS, "messages", "model", "tools", "stream"})
+_NUMBERS, _LISTS, _CONVERSATIONS = (bool, int, float), (list, tuple), (str, list)
+"""For `isinstance`, to which a union is made anew at each call, at thrice the cost."""
 _MAX_TEXT = 200
 _MOST_NAMES = 32
 
@@ -62,9 +64,9 @@ class Asked(NamedTuple):
 
 def param(value: Any) -> Any:
     """A parameter's value as it is recorded: a scalar, short strings; of an object only its kind. Else None."""
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, _NUMBERS):
         return value
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         short = [one for one in value[:8] if isinstance(one, str) and len(one) <= _MAX_TEXT]
         return short or None
     found = text(value) or text(get(value, "effort")) or text(get(value, "type"))
@@ -81,36 +83,56 @@ def allowed(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def asked(values: Mapping[str, Any]) -> Asked:
     """Read *values*, arguments by name or a wire body."""
     request = _first(values, SOURCES)
-    params: dict[str, Any] = {}
-    unkept: list[str] = []
-    system, tools = _first(values, _SYSTEM), values.get("tools")
-    inner = None if request is None or isinstance(request, str | list) else get(request, "messages")
-    model, stream = text(values.get("model")), values.get("stream") is True
-    if inner is not None:
-        fields, given = fields_of(request, _OF_A_REQUEST)
-        _read_params(params, fields, unkept, _OF_A_REQUEST, given)
-        model, stream = model or text(fields.get("model")), stream or fields.get("stream") is True
-        tools = fields.get("tools") if tools is None else tools
+    inner = None if request is None or isinstance(request, _CONVERSATIONS) else get(request, "messages")
+    if inner is None:
+        said, model, tools, params, stream, unkept = messages(request), None, None, {}, False, []
+    elif len(values) == 1:
+        return _asked_by(request, inner)
+    else:
+        of_request = _asked_by(request, inner)
+        said, model, tools, stream = of_request.messages, of_request.model, of_request.tools, of_request.stream
+        params, unkept = of_request.params or {}, of_request.unkept or []
     _read_params(params, values, unkept, _KNOWN, values)
     if isinstance(form := values.get("text"), dict):  # where OpenAI's responses have what chats call response_format
         _read_params(params, {"response_format": form.get("format")}, unkept)
-    said = messages(inner if inner is not None else request)
+    system, own_tools = _first(values, _SYSTEM), values.get("tools")
     if isinstance(system, str) and system:
         said = [{"role": "system", "content": system}, *(said or ())]
     return Asked(
         said,
-        model,
+        text(values.get("model")) or model,
+        tools if own_tools is None else _listed(own_tools),
+        params or None,
+        values.get("stream") is True or stream,
+        _sorted(unkept),
+    )
+
+
+def _asked_by(request: Any, conversation: Any) -> Asked:
+    """What a *request* object asks for, of which *conversation* is the messages."""
+    params: dict[str, Any] = {}
+    unkept: list[str] = []
+    fields, given = fields_of(request, _OF_A_REQUEST)
+    _read_params(params, fields, unkept, _OF_A_REQUEST, given)
+    tools = fields.get("tools")
+    return Asked(
+        messages(conversation),
+        text(fields.get("model")),
         None if tools is None else _listed(tools),
         params or None,
-        stream,
-        sorted(set(unkept))[:_MOST_NAMES] if unkept else None,
+        fields.get("stream") is True,
+        _sorted(unkept),
     )
+
+
+def _sorted(names: list[str]) -> list[str] | None:
+    return sorted(set(names))[:_MOST_NAMES] if names else None
 
 
 def _listed(tools: Any) -> list[Any] | None:
     """*tools* as a list; anything else, an iterator for one, is left as it is and counts as one. None of what is empty
     or, as SDKs say it, not given."""
-    if isinstance(tools, list | tuple):
+    if isinstance(tools, _LISTS):
         return list(tools) or None
     try:
         if not tools:
@@ -152,7 +174,7 @@ def _same(found: Any, value: Any) -> bool:
     """Whether a parameter is recorded as it was given."""
     if isinstance(value, Enum):
         return found is not None
-    return isinstance(value, list | tuple) and isinstance(found, list) and len(found) == len(value)
+    return isinstance(value, _LISTS) and isinstance(found, list) and len(found) == len(value)
 
 
 class Arguments:

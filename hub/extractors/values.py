@@ -16,6 +16,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 _ABSENT = object()
+_LISTS, _NUMBERS = (list, tuple), (int, float)
 
 
 def get(thing: Any, name: str) -> Any:
@@ -82,13 +83,30 @@ def fields_of(thing: Any, names: Collection[str]) -> tuple[Mapping[str, Any], Co
         return thing, thing.keys()
     kind, fields = type(thing), getattr(thing, "__dict__", None)
     if fields is not None and _is_model(kind):
-        extra = thing.__pydantic_extra__
-        return ({**fields, **extra} if extra else fields), thing.__pydantic_fields_set__
+        given, extra = thing.__pydantic_fields_set__, thing.__pydantic_extra__ or {}
+        said = {name: fields[name] if name in fields else extra.get(name) for name in given}
+        for name in _with_a_default(kind):
+            said.setdefault(name, fields.get(name))
+        return said, given
     if dataclasses.is_dataclass(kind):
-        said = {one.name: get(thing, one.name) for one in dataclasses.fields(thing)}
-        return said, said.keys()
+        known = {one.name: get(thing, one.name) for one in dataclasses.fields(thing)}
+        return known, known.keys()
     own = {} if fields is None else {name: value for name, value in fields.items() if not name.startswith("_")}
     return {**{name: value for name in names if (value := get(thing, name)) is not None}, **own}, own.keys()
+
+
+_defaults: dict[type, tuple[str, ...]] = {}
+
+
+def _with_a_default(kind: type) -> tuple[str, ...]:
+    """The fields of a model that say something even where they are not given."""
+    known = _defaults.get(kind)
+    if known is None:
+        fields: Mapping[str, Any] = getattr(kind, "__pydantic_fields__", {})
+        known = tuple(name for name, one in fields.items() if one.default is not None or one.default_factory)
+        if len(_defaults) < _MOST_KINDS:
+            _defaults[kind] = known
+    return known
 
 
 _kinds: dict[type, bool] = {}
@@ -154,11 +172,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if _is_model(kind):
-        said = {name: item for name, item in value.__dict__.items() if item is not None}
-        return {**said, **value.__pydantic_extra__} if value.__pydantic_extra__ else said
+        return _model(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(item) for f in dataclasses.fields(value) if (item := getattr(value, f.name)) is not None}
     return value
+
+
+def _model(value: Any) -> dict[str, Any]:
+    said = {name: item for name, item in value.__dict__.items() if item is not None}
+    return {**said, **value.__pydantic_extra__} if value.__pydantic_extra__ else said
 
 
 _MESSAGE_FIELDS = ("role", "content", "parts", "tool_calls", "tool_call_id", "name")
@@ -166,11 +188,12 @@ _MESSAGE_FIELDS = ("role", "content", "parts", "tool_calls", "tool_call_id", "na
 
 def message(value: Any) -> Any:
     """One message of any contract as a dict; a bare string is the user's."""
-    if type(value) is dict:
+    kind = type(value)
+    if kind is dict:
         return value
     if isinstance(value, str):
         return {"role": "user", "content": value}
-    found = plain(value)
+    found = _model(value) if _is_model(kind) else plain(value)
     if type(found) is dict:
         if isinstance(role := found.get("role"), Enum):
             found["role"] = role.value
@@ -178,7 +201,7 @@ def message(value: Any) -> Any:
     if get(value, "role") is None:
         return {"role": "user", "content": value}
     return {
-        name: [plain(part) for part in item] if isinstance(item, list | tuple) else plain(item)
+        name: [plain(part) for part in item] if isinstance(item, _LISTS) else plain(item)
         for name in _MESSAGE_FIELDS
         if (item := get(value, name)) is not None
     }
@@ -188,8 +211,8 @@ def messages(value: Any) -> list[Any] | None:
     """A conversation in any form as a list of dicts: the list given, when it is one already."""
     if value is None:
         return None
-    if isinstance(value, list | tuple):
-        if value and isinstance(value[0], int | float):  # tokens, or an embedding: one text of many numbers
+    if isinstance(value, _LISTS):
+        if value and isinstance(value[0], _NUMBERS):  # tokens, or an embedding: one text of many numbers
             return [message(value)]
         for item in value:
             if type(item) is not dict:
