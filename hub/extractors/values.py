@@ -180,7 +180,8 @@ def plain(value: Any) -> Any:
 
 def _model(value: Any) -> dict[str, Any]:
     said = {name: item for name, item in value.__dict__.items() if item is not None}
-    return {**said, **value.__pydantic_extra__} if value.__pydantic_extra__ else said
+    extra = value.__pydantic_extra__
+    return {**said, **extra} if extra else said
 
 
 _MESSAGE_FIELDS = ("role", "content", "parts", "tool_calls", "tool_call_id", "name")
