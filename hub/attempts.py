@@ -9,11 +9,21 @@ from hub.outcomes import AttemptFacts, error_type_of
 def last_attempt_of(call: Call) -> AttemptFacts | None:
     """What is known of the last attempt of *call*, a root that ended; None where that is what is known of *call*."""
     last = call.last_attempt() if call.failed_attempts else call
-    if last is call and (answering := call.answering()) is not None:
-        provider = names_of(answering).get("provider")
-        if provider is not None and provider != call.facts.get("provider"):
-            last = answering
+    if last is call and _names_another(call, call.facts.get("provider")):
+        last = call.answering() or call
     return None if last is call else attempt_of(last)[1]
+
+
+def _names_another(call: Call, provider: str | None) -> bool:
+    """Whether a layer that knows more than a host asks another than *provider*."""
+    for layer in call.layers:
+        facts = layer.facts
+        named = facts.get("provider")
+        if named is not None and named != provider and facts.get("source") != "transport":
+            return True
+        if layer.layers and _names_another(layer, provider):
+            return True
+    return False
 
 
 def attempt_of(layer: Call) -> tuple[int | None, AttemptFacts]:

@@ -250,8 +250,8 @@ class Call:
     def answering(self) -> Call | None:
         """Of an ended call the layer whose end was its own; None without layers that ended."""
         ended = self._ended_layers()
-        if not ended or self.outcome is None:
-            return None
+        if len(ended) < 2 or self.outcome is None:
+            return ended[0] if ended else None
         return ended[answering(self.outcome, [layer.result() for layer in ended])]
 
     def _ended_layers(self) -> list[Call]:
@@ -278,11 +278,13 @@ class Call:
             facts = from_cache(facts)
         ended_ns = self.recorder.clock.monotonic() if self.ends_ns is None else self.ends_ns
         self.outcome = Outcome(facts, error, status or status_of(error), ended_ns)
-        for layer in self.layers:
-            if layer.waits_for_outer:
-                layer.end(error=error, status=status)
-        if self.outcome.status != "ok" or not self._has_open_layer():
-            self._finish()
+        if self.layers:
+            for layer in self.layers[:]:
+                if layer.waits_for_outer:
+                    layer.end(error=error, status=status)
+            if self.outcome.status == "ok" and self._has_open_layer():
+                return
+        self._finish()
 
     def _has_open_layer(self) -> bool:
         return any("finished" in layer._left for layer in self.layers)
@@ -305,7 +307,8 @@ class Call:
         """Let go of what was only to be written. Frames of a traceback hold the call, which must not hold its error:
         such a circle keeps all their variables. Contexts hold it too, a pooled connection's for one, and live long."""
         self.raw_request = self.messages = self.newest_wire = None
-        self.facts["messages"] = self.facts["tools"] = self.facts["raw"] = None
+        self.facts["messages"] = self.facts["tools"] = None
+        self.facts.pop("raw", None)
         if self.outcome is not None:
             self.outcome.error, self.outcome.facts = None, {}
         for layer in self.layers:

@@ -28,6 +28,8 @@ def request_data(facts: RequestFacts, capture: Capture) -> Data:
             data[key] = value
     if more := facts.get("more"):
         data = {**more, **data}
+    if origin := facts.get("replay"):
+        data.update(origin)
     if messages is not None:
         data["message_count"], data["has_system"] = count_and_system(messages)
     if tools is not None:
@@ -35,14 +37,13 @@ def request_data(facts: RequestFacts, capture: Capture) -> Data:
     return data
 
 
-_REPLAY = ("replay_of", "replay_run", "replay_of_trace_id", "replay_of_span_id")
-REQUEST_TEXTS = ("provider", "model", "operation", "tier", "server_address", *_REPLAY)
+REQUEST_TEXTS = ("provider", "model", "operation", "tier", "server_address")
 REQUEST_NESTED = ("params", "from_config", "unkept")
 RESPONSE_TEXTS = ("model", "response_id", "error_type", "reported_cost_usd", "cost_reporter")
 RESPONSE_NESTED = ("usage", "finish_reasons")
 """Where in their data something may stand that came from outside."""
 
-_MORE_OF_REQUEST = ("params", "tier", "server_address", "from_config", *_REPLAY)
+_MORE_OF_REQUEST = ("params", "tier", "server_address", "from_config")
 _RESPONSE_KEYS = (
     "model",
     "usage",
@@ -67,7 +68,9 @@ def response_data(call: Call, outcome: Outcome) -> Data:
             data[key] = value
     if more := facts.get("more"):
         data = {**more, **data}
-    data["attempts"] = max(facts.get("attempts") or 1, call.failed_attempts + 1)
+    data["attempts"] = call.failed_attempts + 1
+    if (attempts := facts.get("attempts")) is not None and attempts > data["attempts"]:
+        data["attempts"] = attempts
     if call.first_chunk_ns is not None:
         data["ttft_ms"] = (call.first_chunk_ns - call.started_ns) / 1e6
     if chunks := call.chunk_count or facts.get("chunk_count"):

@@ -73,10 +73,8 @@ class RequestFacts(TypedDict, total=False):
     server_address: str | None
     from_config: Sequence[str]
     causation_id: str | None
-    replay_of: str | None
-    replay_run: str | None
-    replay_of_trace_id: str | None
-    replay_of_span_id: str | None
+    replay: Mapping[str, str] | None
+    """replay_of, replay_run, replay_of_trace_id, replay_of_span_id: what is sent again."""
     more: Mapping[str, Any] | None
     """Further keys for the data of llm:request; never text."""
     raw: Any
@@ -115,6 +113,8 @@ def from_cache(facts: ResponseFacts) -> ResponseFacts:
 
 def answering(own: Outcome, inner: Sequence[Outcome]) -> int:
     """Which of the *inner* outcomes, in the order they began, is what *own* ended with."""
+    if len(inner) == 1:
+        return 0
     late = [place for place, one in enumerate(inner) if one.ended_ns > own.ended_ns]
     if late:  # streams that were handed out
         return late[-1]
@@ -191,18 +191,19 @@ def most(one: Usage | None, other: Usage | None) -> Usage | None:
 
 def _sum_cost(outcomes: Sequence[Outcome]) -> str | None:
     """What they reported together; None when one of them spent tokens and does not say for how much."""
-    total, known = Decimal(0), False
-    for one in outcomes:
-        reported = one.facts.get("reported_cost_usd")
-        if reported is None:
-            if any((one.facts.get("usage") or {}).values()):
-                return None
-            continue
-        try:
-            total, known = total + Decimal(reported), True
-        except ArithmeticError:
+    costs = [one.facts.get("reported_cost_usd") for one in outcomes]
+    if not any(costs):
+        return None
+    if len(costs) == 1:
+        return costs[0]
+    try:
+        total = sum(Decimal(cost) for cost in costs if cost is not None)
+    except ArithmeticError:
+        return None
+    for one, cost in zip(outcomes, costs, strict=True):
+        if cost is None and any((one.facts.get("usage") or {}).values()):
             return None
-    return format(total, "f") if known and total.is_finite() else None
+    return format(total, "f")
 
 
 def _more(cost: str, than: str | None) -> bool:

@@ -36,10 +36,11 @@ class Replayed:
     run: str | None = None
     """Names the replays made together."""
 
-    def facts(self) -> RequestFacts:
-        """What its replay says of itself."""
-        facts: RequestFacts = {"source": "replay", "replay_of": self.call_id, "replay_run": self.run}
-        return {**facts, "replay_of_trace_id": self.trace_id, "replay_of_span_id": self.span_id}
+    def as_data(self) -> dict[str, str]:
+        """What the request of its replay says of it."""
+        told = {"replay_of": self.call_id, "replay_run": self.run}
+        told |= {"replay_of_trace_id": self.trace_id, "replay_of_span_id": self.span_id}
+        return {key: value for key, value in told.items() if value is not None}
 
 
 class Recorder(Writer):
@@ -133,7 +134,7 @@ class Recorder(Writer):
         try:
             self._settle()
             if replay is not None:
-                return GroupCall(self, replay.facts(), None)
+                return GroupCall(self, {"source": "replay", "replay": self._clean(replay.as_data())[0]}, None)
             outer = self.outer({})
             if outer is not None and not outer.recording:
                 return outer.layer({})
@@ -154,9 +155,10 @@ class Recorder(Writer):
 
     def begin(self, facts: RequestFacts, kind: type[Call] = Call) -> Call:
         """A call, or a layer of the open one around it; not sent yet."""
-        outer = self.outer(facts)
-        if outer is not None and outer.takes_in(facts):
-            return outer.layer(facts, kind)
+        if current_call.get() is not None or current_tries.get() is not None:
+            outer = self.outer(facts)
+            if outer is not None and outer.takes_in(facts):
+                return outer.layer(facts, kind)
         call = kind(self, facts)
         call.began_at = self.clock.wall()
         self.place(call)
@@ -164,7 +166,8 @@ class Recorder(Writer):
 
     def place(self, call: Call) -> None:
         """Give *call*, a root, its place: trace, stream and id. One that sampling leaves out is silent from now on."""
-        minted = self._minted(call.facts)
+        facts = call.facts
+        minted = self._in_a_new_trace(facts) if "replay" in facts else self.tracing.begin(facts)
         envelope = {**self._labels(), **minted.envelope}
         call.minted = minted
         if self._sampling and int(envelope["trace_id"][16:], 16) >= self._sample_below:
@@ -176,12 +179,10 @@ class Recorder(Writer):
         call.stream = Stream(call.id)
         call.envelope = envelope
 
-    def _minted(self, facts: RequestFacts) -> Minted:
-        if facts.get("replay_of") is None:
-            return self.tracing.begin(facts)
+    def _in_a_new_trace(self, facts: RequestFacts) -> Minted:
         token = attach_no_span()
         try:
-            return self.tracing.begin(facts)
+            return self.tracing.begin({**facts, **(facts.get("replay") or {})})
         finally:
             detach(token)
 
