@@ -56,6 +56,11 @@ def story(seed: int, size: int = 12) -> list[EventRecord]:
                 twin[2]["data"]["response_id"] = call[2]["data"]["response_id"]
                 twin[0]["occurred_at"] = call[0]["occurred_at"] + 1_000
                 call += twin
+            if chance.random() < 0.3:
+                tried = {"provider": "azure", "model": "gpt-4o", "usage": {"input_tokens": 30, "output_tokens": 10}}
+                call.insert(2, factory.event("provider:attempt", stream=extra, version=8, data={"attempt": 1, **tried}))
+                last = {"provider": "openai", "model": "gpt-4o-mini", "usage": {"input_tokens": 9, "output_tokens": 2}}
+                call[3]["data"].update(attempts=2, last_attempt=last)
             if chance.random() < 0.2:
                 call.append(factory.event("acme:note", stream=extra, version=9, data={"text": "note", "n": turn}))
             history.append(answer)

@@ -133,6 +133,22 @@ def test_an_upgrade_keeps_a_backup_and_everything_else(tmp_path: Path) -> None:
     assert projections(store.path)["llm_calls"] == before["llm_calls"]
 
 
+def test_a_store_of_the_first_schema_is_brought_up_when_it_is_opened(tmp_path: Path) -> None:
+    store = filled(tmp_path / "x.db")
+    store.close()
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
+            connection.execute(f"DROP VIEW {name}")
+        connection.execute("ALTER TABLE hub_attempts DROP COLUMN is_last")
+        connection.execute(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '0001'")
+    again = filled(store.path)
+    again.append(Factory("another").calls(1))
+    again.close()
+    assert rows(store.path, f"SELECT version_num FROM {migrate.VERSION_TABLE}") == [{"version_num": migrate.REVISION}]
+    assert rows(store.path, "SELECT count(*) AS n FROM llm_attempts WHERE model IS NOT NULL") == [{"n": 4}]
+    assert (tmp_path / "x.db.backup-0001").exists()
+
+
 def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
     store = filled(tmp_path / "x.db")
     store.close()

@@ -166,6 +166,17 @@ def retried() -> list[EventRecord]:
     return call.response(attempts=3, status_code=200, usage={"input_tokens": 1}, reported_cost_usd="1").records
 
 
+def test_an_attempt_names_the_provider_and_the_model_it_asked() -> None:
+    call = CallEvents().request(provider="router", model="any")
+    call.add("provider:retry", at_ms=50, attempt=1, provider="openai", model="gpt-5")
+    last = {"provider": "azure", "model": "gpt-5-mini", "status_code": 200}
+    _, *attempts = spans_of(call.response(attempts=2, last_attempt=last).records, origin=ORIGIN)
+    named = [dict(span.attributes or {}) for span in attempts]
+    assert [one["gen_ai.request.model"] for one in named] == ["gpt-5", "gpt-5-mini"]
+    assert [one["gen_ai.provider.name"] for one in named] == ["openai", "azure.ai.openai"]
+    assert named[1]["http.response.status_code"] == 200
+
+
 def test_attempts_are_children_one_after_the_other_without_usage_or_cost() -> None:
     call, *attempts = spans_of(retried(), origin=ORIGIN)
     assert [span.name for span in attempts] == ["attempt 1", "attempt 2", "attempt 3"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hub.events import EventRecord
 from storage.sqlite import SQLiteStore
 from storage.views import VIEWS, event_view_name
 from tests.factories import SECOND, START, Factory
@@ -153,6 +154,99 @@ def test_attempts_are_the_failed_ones_and_the_last(store: SQLiteStore, factory: 
     assert first["started_at"] == "2026-09-21T14:13:20.000000Z"
     assert (last["attempt"], last["started_at"]) == (2, "2026-09-21T14:13:21.500000Z")
     assert (last["duration_ms"], last["model"], last["input_tokens"]) == (1500.0, "gpt-4o-mini-2024-07-18", 250)
+
+
+def routed(factory: Factory, *, first: Any, last: Any, **response: Any) -> list[EventRecord]:
+    """A router's call: what its first attempt and its last were."""
+    given = {"attempts": 2, "last_attempt": {"duration_ms": 1000.0, **last}, **response}
+    request, debug, answered, answer = factory.call(
+        took_ms=3_000, request={"provider": "relay", "model": "any"}, response=given
+    )
+    answered["version"], answer["version"] = 4, 5
+    tried = factory.event(
+        "provider:retry",
+        stream=request["stream_id"],
+        version=3,
+        at=START + SECOND,
+        data={"attempt": 1, "duration_ms": 800.0, "error_type": "filtered", **first},
+    )
+    return [request, debug, tried, answered, answer]
+
+
+MINI = {"provider": "openai", "model": "gpt-4o-mini", "usage": {"input_tokens": 100, "output_tokens": 10}}
+LARGE = {"provider": "openai", "model": "gpt-4o", "usage": {"input_tokens": 150, "output_tokens": 20}}
+COSTS = {"gpt-4o-mini": 100 * 150 + 10 * 600, "gpt-4o": 150 * 2_500 + 20 * 10_000}
+"""In nano-dollars."""
+
+
+@pytest.mark.parametrize("batches", [1, 5])
+def test_a_call_of_several_providers_costs_what_its_attempts_do(
+    store: SQLiteStore, factory: Factory, batches: int
+) -> None:
+    usage = {"input_tokens": 250, "output_tokens": 30}
+    records = routed(factory, first=MINI, last=LARGE, usage=usage, model="gpt-4o")
+    for start in range(0, 5, 5 // batches):
+        store.append(records[start : start + 5 // batches])
+    first, last = rows(store.path, "SELECT * FROM llm_attempts ORDER BY attempt")
+    assert (first["model"], first["input_tokens"], first["cost_nanos"]) == ("gpt-4o-mini", 100, COSTS["gpt-4o-mini"])
+    assert (last["attempt"], last["model"], last["cost_nanos"]) == (2, "gpt-4o", COSTS["gpt-4o"])
+    assert (last["provider"], last["input_tokens"], last["duration_ms"]) == ("openai", 150, 1000.0)
+    assert last["started_at"] == "2026-09-21T14:13:22.000000Z"
+    (call,) = rows(store.path, "SELECT cost_nanos, cost_source, input_tokens FROM llm_calls")
+    assert call == {"cost_nanos": sum(COSTS.values()), "cost_source": "attempts", "input_tokens": 250}
+    (hour,) = rows(store.path, "SELECT calls, cost_nanos, unpriced_calls FROM llm_costs_hourly")
+    assert hour == {"calls": 1, "cost_nanos": sum(COSTS.values()), "unpriced_calls": 0}
+    late = factory.event("llm:request", stream=records[0]["stream_id"], version=6, data={"tier": "small"})
+    store.append([late])
+    assert rows(store.path, "SELECT cost_nanos, tier FROM llm_calls") == [
+        {"cost_nanos": sum(COSTS.values()), "tier": "small"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "reported", "expected"),
+    [
+        ({**MINI, "reported_cost_usd": "0.5"}, None, (500_000_000 + COSTS["gpt-4o"], "attempts")),
+        ({**MINI, "reported_cost_usd": "0.5"}, "0.75", (750_000_000, "response")),
+        ({**MINI, "reported_cost_usd": "0.5"}, "0.001", (500_000_000 + COSTS["gpt-4o"], "response")),
+        ({**MINI, "model": "unheard-of"}, None, (None, None)),
+        ({"error_type": "429"}, None, (COSTS["gpt-4o"], "attempts")),
+    ],
+    ids=["reported", "more reported", "less reported", "unknown", "nothing spent"],
+)
+def test_what_is_known_of_the_attempts_costs_decides(
+    store: SQLiteStore, factory: Factory, first: Any, reported: str | None, expected: Any
+) -> None:
+    store.append(routed(factory, first=first, last=LARGE, reported_cost_usd=reported))
+    (call,) = rows(store.path, "SELECT cost_nanos, cost_source FROM llm_calls")
+    assert tuple(call.values()) == expected
+
+
+def test_what_a_cache_gave_an_attempt_is_priced_as_such(store: SQLiteStore, factory: Factory) -> None:
+    cached = {**MINI, "usage": {**MINI["usage"], "cache_read_tokens": 100}}  # type: ignore[dict-item]
+    store.append(routed(factory, first=cached, last=LARGE))
+    first, _ = rows(store.path, "SELECT cost_nanos FROM llm_attempts ORDER BY attempt")
+    assert first["cost_nanos"] == 100 * 75 + 10 * 600
+
+
+def test_an_attempt_whose_served_model_has_no_price_costs_as_the_one_asked_for(
+    store: SQLiteStore, factory: Factory
+) -> None:
+    store.append(
+        routed(factory, first={"error_type": "429"}, last={**LARGE, "model": "deployed", "request_model": "gpt-4o"})
+    )
+    _, last = rows(store.path, "SELECT model, cost_nanos FROM llm_attempts ORDER BY attempt")
+    assert last == {"model": "deployed", "cost_nanos": COSTS["gpt-4o"]}
+
+
+def test_the_provider_that_answered_inside_prices_a_call_by_a_name_of_the_programs_own(
+    store: SQLiteStore, factory: Factory
+) -> None:
+    store.append(factory.call(request={"provider": "mine"}, response={"usage": MINI["usage"], "last_attempt": MINI}))
+    (attempt,) = rows(store.path, "SELECT attempt, provider, cost_nanos FROM llm_attempts")
+    assert attempt == {"attempt": 1, "provider": "openai", "cost_nanos": COSTS["gpt-4o-mini"]}
+    (call,) = rows(store.path, "SELECT provider, cost_nanos FROM llm_calls")
+    assert call == {"provider": "mine", "cost_nanos": COSTS["gpt-4o-mini"]}
 
 
 def test_events_as_they_happened_and_when_they_were_recorded(store: SQLiteStore, factory: Factory) -> None:
