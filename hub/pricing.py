@@ -37,6 +37,9 @@ _EXACT = Context(
 )
 """What we compute in. A program may have changed decimal's own, and costs must not depend on who computes them."""
 
+_SOLE_SELLERS = frozenset({"anthropic", "google", "openai", "x-ai"})
+"""Of genai-prices' names those whose priced models run nowhere at another price; others' weights are anybody's to host."""
+
 _KINDS = {
     "input_mtok": "input",
     "output_mtok": "output",
@@ -199,14 +202,30 @@ class PriceList:
         genai_prices.data_snapshot.get_snapshot()
 
     def card(self, provider: str | None, model: str) -> list[dict[str, Any]] | None:
-        """The card of a model; None for an unknown provider or model."""
+        """The card of a model; None for an unknown model. Under a name that is no vendor's, a provider class's for one,
+        only models that nobody but their maker sells have a price."""
         from genai_prices.data_snapshot import get_snapshot
 
+        snapshot = get_snapshot()
         try:
-            _, found = get_snapshot().find_provider_model(model, None, provider or None, None)
+            if not provider or self._knows(provider):
+                _, found = snapshot.find_provider_model(model, None, provider or None, None)
+            else:
+                maker, found = snapshot.find_provider_model(model, None, None, None)
+                if maker.id not in _SOLE_SELLERS:
+                    return None
         except LookupError:
             return None
         return _card(found)
+
+    def _knows(self, provider: str) -> bool:
+        from genai_prices.data_snapshot import get_snapshot
+
+        try:
+            get_snapshot().find_provider(None, provider, None)
+        except LookupError:
+            return False
+        return True
 
 
 def _card(model: ModelInfo) -> list[dict[str, Any]] | None:

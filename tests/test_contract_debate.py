@@ -73,16 +73,17 @@ def test_a_provider_without_a_name_has_its_class_name(way: str, seen: Book, serv
     assert seen.call["provider"] == "AcmeProvider"
 
 
-@pytest.mark.parametrize(("provider", "input_price", "output_price"), [("openai", 150, 600), (None, None, None)])
-def test_it_has_a_price_when_it_is_said_whose_models_they_are(
-    provider: str | None, input_price: int | None, output_price: int | None, seen: Book, server: LoopbackServer
+@pytest.mark.parametrize(
+    ("provider", "model", "prices"),
+    [("openai", "gpt-4o-mini", (150, 600)), (None, "gpt-4o-mini", (150, 600)), (None, "acme-1", None)],
+)
+def test_a_vendors_model_has_its_price_under_any_name(
+    provider: str | None, model: str, prices: tuple[int, int] | None, seen: Book, server: LoopbackServer
 ) -> None:
     traced = seen.hub.traced(acme_class()(config(server)), provider=provider)
-    asyncio.run(traced.complete(ASK, model="gpt-4o-mini"))
+    asyncio.run(traced.complete(ASK, model=model))
     call = seen.call
-    expected = (
-        input_price and output_price and call["input_tokens"] * input_price + call["output_tokens"] * output_price
-    )
+    expected = None if prices is None else call["input_tokens"] * prices[0] + call["output_tokens"] * prices[1]
     assert call["cost_nanos"] == expected
 
 

@@ -163,7 +163,8 @@ def test_it_agrees_with_genai_prices(provider: str, model: str, hour: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("provider", "model"), [("acme", "gpt-4o"), ("openai", "no-such-model"), (None, "no-such-model")]
+    ("provider", "model"),
+    [("acme", "mistral-large-latest"), ("openai", "no-such-model"), (None, "no-such-model"), ("acme", "no-such-model")],
 )
 def test_the_price_list_knows_no_strangers(provider: str | None, model: str) -> None:
     assert PriceList().card(provider, model) is None
@@ -171,3 +172,10 @@ def test_the_price_list_knows_no_strangers(provider: str | None, model: str) -> 
 
 def test_a_known_model_is_found_without_provider() -> None:
     assert PriceList().card(None, "gpt-4o-mini") == PriceList().card("openai", "gpt-4o-mini")
+
+
+def test_under_a_name_that_is_no_vendors_a_model_costs_what_its_only_seller_asks() -> None:
+    prices = PriceList()
+    assert prices.card("AcmeProvider", "gpt-4o-mini") == prices.card("openai", "gpt-4o-mini")
+    assert prices.card("AcmeProvider", "claude-opus-4-6") == prices.card("anthropic", "claude-opus-4-6")
+    assert prices.card("deepseek", "gpt-4o-mini") is None, "a vendor is asked for its own prices alone"
