@@ -158,7 +158,8 @@ def test_attempts_are_the_failed_ones_and_the_last(store: SQLiteStore, factory: 
 
 def routed(factory: Factory, *, first: Any, last: Any, **response: Any) -> list[EventRecord]:
     """A router's call: what its first attempt and its last were."""
-    given = {"attempts": 2, "last_attempt": {"duration_ms": 1000.0, **last}, **response}
+    served = {"model": "whatever-served"}  # has no price of its own
+    given = {"attempts": 2, "last_attempt": {"duration_ms": 1000.0, **last}, **served, **response}
     request, debug, answered, answer = factory.call(
         took_ms=3_000, request={"provider": "relay", "model": "any"}, response=given
     )
@@ -184,7 +185,7 @@ def test_a_call_of_several_providers_costs_what_its_attempts_do(
     store: SQLiteStore, factory: Factory, batches: int
 ) -> None:
     usage = {"input_tokens": 250, "output_tokens": 30}
-    records = routed(factory, first=MINI, last=LARGE, usage=usage, model="gpt-4o")
+    records = routed(factory, first=MINI, last=LARGE, usage=usage)
     for start in range(0, 5, 5 // batches):
         store.append(records[start : start + 5 // batches])
     first, last = rows(store.path, "SELECT * FROM llm_attempts ORDER BY attempt")
