@@ -52,6 +52,8 @@ class Reception:
         """Its encoding is one that we can undo."""
         self._reader = StreamReader(self._limit) if self.streaming and self.readable else None
         self.over = False
+        self.unreadable = False
+        """The last event that came whole is no JSON."""
 
     def received(self, piece: bytes) -> None:
         """The next bytes are here."""
@@ -91,6 +93,7 @@ class Reception:
         try:
             body = self._body()
             if self._reader is not None:
+                self.unreadable = self._reader.unreadable  # before what was cut off counts as an event
                 facts = self._reader.facts()
                 if self._reader.error is not None:
                     facts.update(self._reader.error)
@@ -234,6 +237,8 @@ class WireCall:
         """Nobody reads on. Changes nothing when the answer was over before."""
         if not reception.over:
             facts, status = reception.facts()
+            if status is None and reception.unreadable:  # an SDK that cannot read on raises, and we see it close
+                facts["error_type"], status = "unreadable_stream", "error"
             self._over(reception, Conclusion(facts, status or "abandoned"))
 
     @guarded

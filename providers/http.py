@@ -28,7 +28,7 @@ TIMEOUT = 600.0
 """Seconds, where none are configured: a reasoning model may take minutes before its first byte."""
 
 _CONNECT = 10.0
-_GRACE = 1.0
+GRACE = 1.0
 """httpx's own time limits are for each read, and say more: only what gets round them, byte by byte, is cut by ours."""
 _DRAIN = 0.25
 
@@ -191,7 +191,7 @@ class HTTP:
         """Gives the time limit, sees that it is kept, and tells faults as our errors."""
         limit = self._timeout if timeout is None else timeout
         try:
-            async with asyncio.timeout(limit + _GRACE):
+            async with asyncio.timeout(limit + GRACE):
                 yield limit
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise asking.no_answer(error, limit) from error

@@ -75,11 +75,15 @@ class RawServer:
     def connections(self) -> int:
         return len(self._connections)
 
+    @property
+    def open_connections(self) -> int:
+        return sum(thread.is_alive() for thread in self._threads[1:])
+
     def all_closed(self) -> bool:
         """Whether no connection is open any more."""
         for thread in self._threads[1:]:
             thread.join(1)
-        return not any(thread.is_alive() for thread in self._threads[1:])
+        return self.open_connections == 0
 
     def __enter__(self) -> Self:
         self._threads[0].start()

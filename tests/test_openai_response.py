@@ -174,6 +174,13 @@ def test_streamed_calls_are_put_together_by_index() -> None:
     assert [one.block_index for one in shown] == [0, 0, 1, 0]
 
 
+def test_calls_that_all_have_the_same_index_are_told_apart_by_their_ids() -> None:
+    pieces = [{"index": 0, "id": name, "function": {"name": name, "arguments": "{}"}} for name in ("a", "b")]
+    _, response = assembled(delta(tool_calls=pieces[:1]), delta(tool_calls=pieces[1:]))
+    assert response is not None
+    assert [call.name for call in response.tool_calls or ()] == ["a", "b"]
+
+
 def test_the_blocks_of_the_response_are_in_the_order_in_which_they_began() -> None:
     shown, response = assembled(
         delta(tool_calls=[{"index": 0, "id": "c", "function": {"name": "a", "arguments": "{}"}}]),

@@ -85,10 +85,14 @@ class _Choice:
             self.texts.setdefault(name, []).append(value)
 
     def _tool(self, piece: Any) -> None:
-        tool = self.tools.setdefault(get(piece, "index") or 0, {"id": None, "type": "function", "name": "", "args": []})
-        tool["id"] = tool["id"] or text(get(piece, "id"))
+        index, call_id = get(piece, "index") or 0, text(get(piece, "id"))
         function = get(piece, "function")
-        tool["name"] += text(get(function, "name")) or ""
+        name = text(get(function, "name"))
+        if name and call_id and self.tools.get(index, {}).get("id") not in (None, call_id):
+            index = max(self.tools) + 1  # Gemini's compatible API gives every call the index 0
+        tool = self.tools.setdefault(index, {"id": None, "type": "function", "name": "", "args": []})
+        tool["id"] = tool["id"] or call_id
+        tool["name"] += name or ""
         if arguments := text(get(function, "arguments")):
             tool["args"].append(arguments)
 

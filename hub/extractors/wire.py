@@ -91,6 +91,8 @@ class StreamReader:
         """*max_bytes*: content beyond is left out; counts, usage and the end are still seen."""
         self.chunks = 0
         self.error: ResponseFacts | None = None
+        self.unreadable = False
+        """The newest event is no JSON: whoever stopped reading there may well have stopped because of it."""
         self._data = SSEData(max_bytes)
         self._room = max_bytes
         self._done = False
@@ -110,8 +112,10 @@ class StreamReader:
         self.chunks += 1
         try:
             event: Any = orjson.loads(data)
+            self.unreadable = False
         except ValueError:
             event = data.decode("utf-8", "replace")
+            self.unreadable = True
         if not isinstance(event, dict):
             self._unread.add(event)
             return
