@@ -38,7 +38,7 @@ _EXACT = Context(
 """What we compute in. A program may have changed decimal's own, and costs must not depend on who computes them."""
 
 _SOLE_SELLERS = frozenset({"anthropic", "google", "openai", "x-ai"})
-"""Of genai-prices' names those whose priced models run nowhere at another price; others' weights are anybody's to host."""
+"""Of genai-prices' names those whose priced models nobody else sells; others' weights are anybody's to host."""
 
 _KINDS = {
     "input_mtok": "input",
