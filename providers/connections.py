@@ -56,7 +56,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         kept = self._kept.get(loop)
         if kept is None:
-            for other in [other for other in self._kept if other.is_closed()]:
+            for other in [other for other in list(self._kept) if other.is_closed()]:
                 self._kept.pop(other, None)
             kept = self._kept[loop] = self._keep()
         return kept.client
