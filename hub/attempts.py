@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hub.calls import Call
-from hub.outcomes import AttemptFacts, error_type_of
+from hub.outcomes import AttemptFacts, Outcome, error_type_of
 
 
 def last_attempt_of(call: Call) -> AttemptFacts | None:
@@ -26,8 +26,8 @@ def _names_another(call: Call, provider: str | None) -> bool:
     return False
 
 
-def attempt_of(layer: Call) -> tuple[int | None, AttemptFacts]:
-    """When the last attempt within *layer* ended, by the monotonic clock, and what is known of it. None: it goes on."""
+def attempt_of(layer: Call) -> tuple[Outcome | None, AttemptFacts]:
+    """How the last attempt within *layer* ended, and what is known of it. None: it goes on."""
     if layer.outcome is None:
         return None, names_of(layer)
     last = layer.last_attempt()
@@ -47,7 +47,7 @@ def attempt_of(layer: Call) -> tuple[int | None, AttemptFacts]:
         "retry_after_ms": facts.get("retry_after_ms"),
         "error_type": facts.get("error_type") or (None if error is None else error_type_of(error)),
     }
-    return outcome.ended_ns, {key: value for key, value in told.items() if value is not None}  # type: ignore[return-value]
+    return outcome, {key: value for key, value in told.items() if value is not None}  # type: ignore[return-value]
 
 
 def names_of(layer: Call) -> AttemptFacts:

@@ -296,7 +296,10 @@ class Call:
             return
         self.sent()
         if len(self.untold) > 1:
-            self._tell_ended(self.answering(), followed=False)
+            try:
+                self._tell_ended(self.answering(), followed=False)
+            except Exception as error:
+                self.recorder.trouble("adding up attempts", error)
         if self.parent is None:
             self.recorder.write_response(self)
             self._release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -252,11 +253,11 @@ def _whole(value: Any) -> int | None:
 
 
 _TEXTS = frozenset({"prompt", "input", "output", "message", "content", "text", "request", "response", "body", "answer"})
-_LONGEST = 100
+_NAME = re.compile(r"[\w.:/@+-]{1,64}")
 
 
 def _plain(recorder: Recorder, said: dict[str, Any]) -> dict[str, Any]:
-    """What of *said* may stand in an event's data, taken out of it: numbers, switches, and names, which are short."""
+    """What of *said* may stand in an event's data, taken out of it: numbers, switches, and names of one word."""
     plain = {key: value for key, value in said.items() if key not in _TEXTS and _is_plain(value)}
     for key in plain:
         del said[key]
@@ -265,9 +266,9 @@ def _plain(recorder: Recorder, said: dict[str, Any]) -> dict[str, Any]:
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, str):
-        return len(value) <= _LONGEST and value.isprintable()
-    if isinstance(value, Mapping):  # rate limits, budgets
-        return all(one is None or isinstance(one, int | float) for one in value.values())
+        return _NAME.fullmatch(value) is not None
+    if isinstance(value, dict):  # rate limits, budgets
+        return all(_is_plain(key) and (one is None or isinstance(one, int | float)) for key, one in value.items())
     return value is None or isinstance(value, int | float)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TypedDict
 
@@ -171,9 +171,8 @@ def sum_usage(usages: Iterable[Usage | None]) -> dict[str, int] | None:
     """Token counts added up; what none of them knows stays unknown."""
     total: dict[str, int] = {}
     for usage in usages:
-        for key, value in (usage or {}).items():
-            if value is not None:
-                total[key] = total.get(key, 0) + value
+        for key, value in _counts(usage):
+            total[key] = total.get(key, 0) + value
     return total or None
 
 
@@ -181,12 +180,19 @@ def most(one: Usage | None, other: Usage | None) -> Usage | None:
     """Of each token count the larger one; the known one where one is unknown."""
     if not one or not other:
         return one or other
-    found = dict(one)
-    for key, value in other.items():
-        known = found.get(key)
-        if known is None or (value is not None and value > known):
+    found = dict(_counts(one))
+    for key, value in _counts(other):
+        if value > found.get(key, -1):
             found[key] = value
     return found
+
+
+def _counts(usage: Any) -> Iterator[tuple[str, Any]]:
+    """Those that are counts: a program's own may be anything."""
+    if type(usage) is dict or isinstance(usage, Mapping):
+        for key, value in usage.items():
+            if isinstance(value, int | float):
+                yield key, value
 
 
 def _sum_cost(outcomes: Sequence[Outcome]) -> str | None:
@@ -198,10 +204,10 @@ def _sum_cost(outcomes: Sequence[Outcome]) -> str | None:
         return costs[0]
     try:
         total = sum(Decimal(cost) for cost in costs if cost is not None)
-    except ArithmeticError:
+    except (ArithmeticError, TypeError, ValueError):
         return None
     for one, cost in zip(outcomes, costs, strict=True):
-        if cost is None and any((one.facts.get("usage") or {}).values()):
+        if cost is None and any(count for _, count in _counts(one.facts.get("usage"))):
             return None
     return format(total, "f")
 
@@ -209,5 +215,5 @@ def _sum_cost(outcomes: Sequence[Outcome]) -> str | None:
 def _more(cost: str, than: str | None) -> bool:
     try:
         return than is None or Decimal(cost) > Decimal(than)
-    except ArithmeticError:
+    except (ArithmeticError, TypeError, ValueError):
         return False

@@ -205,16 +205,16 @@ class Writer:
             followed: The next one begins now.
         """
         try:
-            ended_ns, facts = attempt_of(layer)
-            facts = {**told, **facts}
-            since = 0 if ended_ns is None else self.clock.monotonic() - ended_ns
+            outcome, facts = attempt_of(layer)
+            facts, since, went_well = {**told, **facts}, 0, False
+            if outcome is not None:
+                since = self.clock.monotonic() - outcome.ended_ns
+                went_well = outcome.status == "ok" and not told
+                error = text_of(outcome.error) or outcome.facts.get("error_message") or error
             if followed:
                 facts["delay_ms"] = since / 1e6
-            outcome = layer.outcome
-            went_well = outcome is not None and outcome.status == "ok" and not told
             kind = "provider:attempt" if went_well else "provider:retry"
-            text = text_of(None if outcome is None else outcome.error) or error
-            self._write_attempt(layer.root, kind, facts, text, self.clock.wall() - since)
+            self._write_attempt(layer.root, kind, facts, error, self.clock.wall() - since)
         except Exception as trouble:
             self.trouble("recording an attempt", trouble)
 

@@ -415,3 +415,17 @@ def test_a_secret_in_the_messages_is_marked_where_the_bytes_are(log: ListLog, re
     content, data = sent(log, recorder, orjson.dumps({"messages": messages}), messages)
     assert content["wire"]["changed"] is True
     assert data["redacted"] >= 1
+
+
+# Whatever a program says.
+
+
+@pytest.mark.parametrize("usage", ["many", ["x"], {"input_tokens": "5"}, {"input_tokens": None, "n": object()}, 7])
+def test_usage_that_is_none_harms_no_call(log: ListLog, recorder: Recorder, usage: Any) -> None:
+    outer = begin(recorder)
+    with outer.active():
+        for own in (usage, {"input_tokens": 3}, usage):
+            begin(recorder).end({"usage": own, "reported_cost_usd": "much"}, status="error")
+    outer.end({"usage": usage, "response_cached": False, "reported_cost_usd": "0.5"})
+    assert response(log)["status"] == "ok"
+    assert response(log)["attempts"] == 3
