@@ -21,7 +21,6 @@ from hub.outcomes import (
     RequestFacts,
     ResponseFacts,
     answering,
-    error_type_of,
     from_cache,
     status_of,
     together,
@@ -31,18 +30,6 @@ from hub.tracing_context import attach, detach
 
 if TYPE_CHECKING:
     from hub.recorder import Recorder
-
-__all__ = [
-    "AttemptFacts",
-    "Call",
-    "RequestFacts",
-    "ResponseFacts",
-    "SilentCall",
-    "Tokens",
-    "current_call",
-    "error_type_of",
-    "status_of",
-]
 
 Tokens = tuple[Token["Call | None"], Token[otel.Context] | None]
 

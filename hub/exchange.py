@@ -11,9 +11,10 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from hub.calls import AttemptFacts, Call, ResponseFacts, Tokens, error_type_of
+from hub.calls import Call, Tokens
 from hub.extractors import response_facts
 from hub.extractors.wire import StreamReader, body_facts, inflater
+from hub.outcomes import AttemptFacts, ResponseFacts, error_type_of
 from hub.watch import let_go, max_body_bytes, trouble
 
 F = TypeVar("F", bound=Callable[..., Any])

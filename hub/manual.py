@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from hub.calls import Call, ResponseFacts, Tokens
+from hub.calls import Call, Tokens
+from hub.outcomes import ResponseFacts
 from hub.recorder import Recorder
 
 

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 from opentelemetry import context as otel
 
 from hub import recorder as recorders
-from hub.calls import Call, ResponseFacts, current_call
+from hub.calls import Call, current_call
 from hub.contracts import FIRST, described, tier_of
 from hub.extractors import Extractor, checked, response_facts
 from hub.extractors.failures import failure_facts
 from hub.extractors.requests import Arguments, Asked
 from hub.extractors.streams import FOLD, Chunks
 from hub.harmless import is_harmless, log
+from hub.outcomes import ResponseFacts
 from hub.recorder import Recorder
 from hub.tracing_context import attach, detach
 

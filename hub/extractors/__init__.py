@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from hub.calls import ResponseFacts
 from hub.extractors.anthropic import anthropic_facts
 from hub.extractors.contracts import contract_facts, says_cached
 from hub.extractors.openai import openai_facts
 from hub.extractors.usage import cost_of
 from hub.extractors.values import has_fixed_fields, text
+from hub.outcomes import ResponseFacts
 
 __all__ = ["Extractor", "ResponseFacts", "checked", "response_facts"]
 

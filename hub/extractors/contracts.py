@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hub.calls import ResponseFacts
 from hub.extractors.usage import Usage, cost_of, usage_of
 from hub.extractors.values import get, message, plain, reader, text
+from hub.outcomes import ResponseFacts
 
 
 def contract_facts(answer: Any) -> ResponseFacts | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hub.calls import ResponseFacts
 from hub.extractors.values import get
+from hub.outcomes import ResponseFacts
 
 
 def failure_facts(error: BaseException) -> ResponseFacts:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hub.calls import ResponseFacts
 from hub.extractors.usage import cost_of, usage_of
 from hub.extractors.values import get, plain, reader, text
+from hub.outcomes import ResponseFacts
 
 
 def openai_facts(answer: Any) -> ResponseFacts | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from hub.calls import ResponseFacts
 from hub.extractors.openai import error_facts, of_response
 from hub.extractors.pieces import Pieces
 from hub.extractors.usage import cost_of, usage_of
 from hub.extractors.values import get, plain, text
+from hub.outcomes import ResponseFacts
 
 _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
 _DELTA = frozenset({*_TEXTS, "role", "tool_calls"})

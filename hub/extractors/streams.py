@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from hub.calls import ResponseFacts
 from hub.extractors import response_facts
 from hub.extractors.openai_stream import OpenAIStream, stream_for
 from hub.extractors.usage import usage_of
 from hub.extractors.values import get, text
+from hub.outcomes import ResponseFacts
 
 FOLD = 64
 """Chunks that may wait to be put together: few, for they stay alive and may be large; more would save nothing."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from hub.calls import ResponseFacts
 from hub.extractors.anthropic import anthropic_facts
 from hub.extractors.openai import error_facts, openai_facts
 from hub.extractors.openai_stream import OpenAIStream, stream_for
 from hub.extractors.pieces import Pieces
 from hub.extractors.sse import SSEData
+from hub.outcomes import ResponseFacts
 
 _OPERATIONS = {
     "/chat/completions": "chat",
