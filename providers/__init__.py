@@ -65,8 +65,7 @@ if TYPE_CHECKING:
     from providers.mock import MockProvider, Scripted
     from providers.models import ConfigField, ModelInfo, Pricing, ProviderInfo
     from providers.registry import get_provider, list_providers, register_provider
-    from providers.retry import retry_settings, with_retry, with_retry_sync
-    from providers.signs import is_retryable
+    from providers.retry import is_retryable, retry_settings, with_retry, with_retry_sync
 
 _NAMES = {
     "providers.config": ("ProviderConfig",),
@@ -87,8 +86,7 @@ _NAMES = {
     "providers.mock": ("MockProvider", "Scripted"),
     "providers.models": ("ConfigField", "ModelInfo", "Pricing", "ProviderInfo"),
     "providers.registry": ("get_provider", "list_providers", "register_provider"),
-    "providers.retry": ("retry_settings", "with_retry", "with_retry_sync"),
-    "providers.signs": ("is_retryable",),
+    "providers.retry": ("is_retryable", "retry_settings", "with_retry", "with_retry_sync"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -8,9 +8,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
+from hub.exchange import retry_after_ms
+from hub.extractors.failures import seconds_to_wait, status_of
+from hub.extractors.values import get
 from providers.attempts import Attempts
 from providers.errors import ConfigurationError
-from providers.signs import is_retryable, retry_after, status_of
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -34,6 +36,37 @@ class RetrySettings(TypedDict, total=False):
 
 
 _SETTINGS = ("max_retries", "base_delay", "max_delay", "deadline")
+
+_STATUSES = frozenset({408, 409, 429})
+_ENDINGS = ("ConnectionError", "ConnectError", "NetworkError", "TimeoutError", "TimeoutException", "RateLimitError")
+_NAMES = frozenset({"RemoteProtocolError", "ClientPayloadError", "Timeout", "gaierror"})
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the same request may succeed when it is sent again.
+
+    What *error* says of itself counts first (`retryable`, as an LLMError has it), then its HTTP status (408, 409, 429
+    and from 500 on), then whether its class is one for timeouts and broken connections, whatever library's. Never what
+    is no Exception: a cancelled call stays cancelled.
+    """
+    if not isinstance(error, Exception):
+        return False
+    if isinstance(said := get(error, "retryable"), bool):
+        return said
+    if (status := status_of(error)) is not None:
+        return status in _STATUSES or status >= 500
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return not names.isdisjoint(_NAMES) or any(name.endswith(_ENDINGS) for name in names)
+
+
+def retry_after(error: BaseException) -> float | None:
+    """In how many seconds the one who was asked allows the next attempt, as *error* or its response's headers say."""
+    if (wait := seconds_to_wait(error)) is not None:
+        return wait
+    for source in (get(error, "response"), error):
+        if (headers := get(source, "headers")) is not None and (wait := retry_after_ms(headers)) is not None:
+            return max(wait, 0.0) / 1000.0 if math.isfinite(wait) else None
+    return None
 
 
 def retry_settings(extra: Mapping[str, Any], *, max_retries: int | None = None) -> tuple[RetrySettings, dict[str, Any]]:

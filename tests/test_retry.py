@@ -28,8 +28,7 @@ from providers.errors import (
     QuotaExceededError,
     RateLimitError,
 )
-from providers.retry import retry_settings, with_retry, with_retry_sync
-from providers.signs import is_retryable, retry_after
+from providers.retry import is_retryable, retry_after, retry_settings, with_retry, with_retry_sync
 from tests.trial import Trial
 
 

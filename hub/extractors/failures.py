@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hub.extractors.values import get
 from hub.outcomes import ResponseFacts
 
@@ -13,21 +11,26 @@ def failure_facts(error: BaseException) -> ResponseFacts:
     facts: ResponseFacts = {}
     if not isinstance(error, Exception):
         return facts
-    for status in (get(error, "status_code"), get(get(error, "response"), "status_code"), get(error, "status")):
-        if type(status) is int and 100 <= status <= 599:
-            facts["status_code"] = status
-            break
+    if (status := status_of(error)) is not None:
+        facts["status_code"] = status
     if isinstance(retryable := get(error, "retryable"), bool):
         facts["retryable"] = retryable
-    wait = _first_number(get(error, "retry_after"), get(error, "retry_after_seconds"))
-    if wait is not None:
+    if (wait := seconds_to_wait(error)) is not None:
         facts["retry_after_ms"] = wait * 1e3
     return facts
 
 
-def _first_number(*values: Any) -> float | None:
-    """The first that is a number of seconds one could wait."""
-    for value in values:
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
-            return float(value)
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that *error* or its response has."""
+    for status in (get(error, "status_code"), get(get(error, "response"), "status_code"), get(error, "status")):
+        if isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599:
+            return int(status)
+    return None
+
+
+def seconds_to_wait(error: BaseException) -> float | None:
+    """In how many seconds *error* says that the next attempt is allowed."""
+    for wait in (get(error, "retry_after"), get(error, "retry_after_seconds")):
+        if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait < float("inf"):
+            return float(wait)
     return None
