@@ -15,6 +15,9 @@ from hub.cli.main import app
 from hub.reader import Reader
 from hub.replays.comparing import compare
 from hub.runtime import Hub
+from hub.session import session
+from hub.store import Erasure
+from storage.sqlite import SQLiteStore
 from tests.hub_kit import ask, running, store_path
 
 Diff = Callable[..., Result]
@@ -107,7 +110,41 @@ def test_answers_that_were_not_kept_are_not_called_equal(tmp_path: Path, hub: Hu
         assert other.flush() == 0
     result = diff("@-2", "@last")
     assert (result.exit_code, json.loads(result.stdout)["same_answer"]) == (1, None)
-    assert "was not kept; HUB_CAPTURE=full" in result.stderr
+    assert "was not kept" in result.stderr
+    assert "HUB_CAPTURE=full" in result.stderr
+
+
+def test_answers_that_were_erased_or_are_not_there_yet_are_not_called_equal(
+    tmp_path: Path, hub: Hub, diff: Diff
+) -> None:
+    with session("erased-1"):
+        told(hub, "One.")
+        told(hub, "Two.")
+    assert hub.flush() == 0
+    store = SQLiteStore(store_path(tmp_path))
+    store.erase(Erasure(project="shop", before_ns=2**62, session_id="erased-1"))
+    store.close()
+    assert json.loads(diff("@-2", "@last").stdout)["same_answer"] is None
+    with hub.call(provider="acme", model="m-1", messages=ask("Why?")):
+        result = diff("@last", "@last")
+        assert (result.exit_code, json.loads(result.stdout)["same_answer"]) == (1, None)
+
+
+def test_answers_that_are_no_text_are_not_called_equal(hub: Hub, diff: Diff) -> None:
+    for data in ("QUJD", "REVG"):
+        source = {"type": "base64", "media_type": "image/png", "data": data}
+        told(hub, {"role": "assistant", "content": [{"type": "image", "source": source}]})
+    assert json.loads(diff("@-2", "@last").stdout)["same_answer"] is None
+    for _ in range(2):
+        with hub.call(provider="acme", model="m-1", operation="embeddings", messages=["Why?"]) as call:
+            call.response(None, usage={"input_tokens": 1})
+    assert json.loads(diff("@-2", "@last").stdout)["same_answer"] is None
+
+
+def test_empty_answers_are_equal(hub: Hub, diff: Diff) -> None:
+    told(hub, "")
+    told(hub, "")
+    assert diff("@-2", "@last").exit_code == 0
 
 
 def test_a_table_shows_changes_and_the_lines_that_differ(

@@ -59,7 +59,10 @@ def say_unknown(found: Comparison) -> None:
     """Say why answers cannot be compared, if they cannot."""
     if found.same_answer is None:
         said = " and ".join(found.unknown)
-        say(f"hub: the answers cannot be compared: that of {said} was not kept; HUB_CAPTURE=full keeps answers")
+        say(
+            f"hub: the answers cannot be compared: that of {said} was not kept, or is not there yet, or is no text; "
+            "HUB_CAPTURE=full keeps answers"
+        )
 
 
 def render(found: Comparison, to: Console) -> None:

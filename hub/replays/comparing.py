@@ -14,6 +14,7 @@ NUMBERS = (
     *("cost_nanos", "duration_ms", "ttft_ms"),
 )
 _ANSWERS = ("text", "refusal")
+_NO_TEXT = frozenset(("image", "audio", "video", "file"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,14 @@ class Comparison:
     """With the type of an error."""
     finish_reason: Pair
     text: Pair
-    """None: it was not kept."""
+    """None: there is none to compare."""
     tool_calls: Pair
-    """Names and arguments, without ids. None: they were not kept."""
+    """Names and arguments, without ids. None: there are none to compare."""
     numbers: Mapping[str, Pair]
 
     @property
     def unknown(self) -> list[str]:
-        """Ids of the calls whose answer was not kept."""
+        """Ids of the calls whose answer is not there to be compared."""
         return [self.ids.a] * (self.text.a is None) + [self.ids.b] * (self.text.b is None)
 
     @property
@@ -103,9 +104,22 @@ def _status(call: StoredCall) -> str:
 
 def _text(call: StoredCall) -> str | None:
     found = [part for part in call.messages if part["direction"] == "output"]
-    if not found and (call["response_summary"] or call["output_tokens"] or call["capture"] != "full"):
+    if not _is_comparable(call, {part["type"] for part in found}):
         return None
     return "\n\n".join(part["content"] or "" for part in found if part["type"] in _ANSWERS)
+
+
+def _is_comparable(call: StoredCall, types: set[str]) -> bool:
+    """Whether all that was answered is kept, and is text and calls of tools."""
+    if call["operation"] == "embeddings" or types & _NO_TEXT:
+        return False
+    ends = [event for event in call.content if event["type"] in ("llm:response", "llm:response:debug")]
+    debug = next((event for event in ends if event["type"] == "llm:response:debug"), None)
+    if debug is None or call["capture"] != "full":
+        return False
+    if debug["content"] is not None:
+        return True
+    return not debug["data"].get("bytes") and not any("shed" in event["data"] for event in ends)
 
 
 def _calls(call: StoredCall) -> list[dict[str, Any]] | None:
