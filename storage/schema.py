@@ -342,6 +342,3 @@ counters = Table(
 )
 """position, content: the last ones given. epoch: grows when keys, prices, tombstones or schemas were added or content
 was deleted, so that writers drop what they remember."""
-
-PROJECTIONS = (calls, parts, attempts, tool_calls, tool_results)
-"""Made from events alone: a rebuild replaces them."""

@@ -113,9 +113,9 @@ def _is_registered(name: str) -> bool:
 
     check("providers")
     from providers import list_providers
+    from providers.config import variable_prefix
 
-    variable = "".join(character if character.isalnum() else "_" for character in name).upper()
-    return name.lower() in list_providers() or bool(os.environ.get(f"{variable}_BASE_URL"))
+    return name.lower() in list_providers() or bool(os.environ.get(f"{variable_prefix(name)}_BASE_URL"))
 
 
 def _known() -> str:

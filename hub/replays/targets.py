@@ -18,9 +18,6 @@ from hub.extractors.wire import address_of
 from hub.own_packages import check
 from hub.replays.original import Original, provider_name
 
-PATHS = ("/chat/completions", "/responses", "/embeddings", "/completions")
-"""Where a body may be sent, behind the provider's own base URL."""
-
 _NOT_OPENAIS = ("system", "anthropic_version", "stop_sequences", "contents", "inferenceConfig")
 
 
@@ -145,7 +142,7 @@ def _host(thing: Any) -> str | None:
 
 
 def path_for(body: Mapping[str, Any], operation: str) -> str | None:
-    """Which of `PATHS` takes a body of this shape; None when it is not one of OpenAI's."""
+    """Where behind a base URL a body of this shape is sent; None when it is not one of OpenAI's."""
     if any(key in body for key in _NOT_OPENAIS):
         return None
     if operation == "embeddings":
