@@ -405,6 +405,22 @@ def test_embeddings_do_not_go_through_a_chat_provider(at: Bench) -> None:
         at.replay(Chatty())
 
 
+def test_what_was_left_out_as_too_much_is_not_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inner layer kept what stood around messages that the outer one could not keep."""
+    with bench(tmp_path, monkeypatch, max_body_bytes=1_900_000) as at:
+        client = at.client()
+        tool = {"type": "function", "function": {"name": "find", "description": "d" * 900_000, "parameters": {}}}
+
+        @at.hub.traced(provider="openai", model=MODEL)
+        def agent(messages: list[Any], tools: list[Any]) -> Any:
+            return client.chat.completions.create(model=MODEL, messages=messages, tools=tools)
+
+        agent(ask("a" * 1_800_000), [tool, tool])
+        with pytest.raises(ReplayImpossible, match="too much to keep"):
+            at.replay()
+        assert len(at.sent) == 1
+
+
 def test_what_is_no_way_to_ask_a_model_is_refused(at: Bench) -> None:
     chat(at.client())
     for using in (object(), 7, {"a": 1}, lambda: "x", lambda unheard_of: "x"):
@@ -435,6 +451,26 @@ def test_a_shape_that_nobody_knows_reaches_functions_only(at: Bench) -> None:
 
 
 # Trouble.
+
+
+def test_a_function_that_raises_what_no_future_takes_does_not_hang(at: Bench) -> None:
+    chat(at.client())
+
+    def stops(messages: list[Any]) -> str:
+        return str(next(iter(())))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        at.replay(stops)
+    assert at.last["status"] == "error"
+
+
+def test_an_answer_with_lone_surrogates_is_shown_without_them(at: Bench) -> None:
+    chat(at.client())
+
+    def answers(messages: list[Any]) -> str:
+        return "so \ud800 so"
+
+    assert at.replay(answers).text == "so \ufffd so"
 
 
 def test_a_failure_of_the_providers_is_raised_and_recorded(at: Bench) -> None:

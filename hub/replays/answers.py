@@ -9,13 +9,14 @@ from typing import Any
 
 import orjson
 
+from hub.content import Cleaner
 from hub.extractors import ResponseFacts, response_facts
 from hub.extractors.streams import FOLD, Chunks
-from hub.extractors.values import plain
 from hub.extractors.wire import StreamReader, body_facts
 from hub.messages import said, tool_calls
 
 _MOST = 16 << 20
+_CLEANER = Cleaner(enabled=False, memory_bytes=0, max_body_bytes=_MOST)
 
 
 class Answer:
@@ -50,8 +51,11 @@ async def asked_of(method: Callable[..., Any], args: list[Any], kwargs: dict[str
 
 
 def _in_a_thread(method: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-    given = method(*args, **kwargs)
-    return _read_all(given) if _is_stream(given) else given
+    try:
+        given = method(*args, **kwargs)
+        return _read_all(given) if _is_stream(given) else given
+    except StopIteration as error:  # no future takes one: whoever waits for it would wait for ever
+        raise RuntimeError("what was asked raised StopIteration") from error
 
 
 def _is_stream(given: Any) -> bool:
@@ -87,13 +91,5 @@ def of_body(body: bytes, *, stream: bool) -> Answer:
 
 
 def _data(message: Any) -> Any:
-    """*message* as JSON data, objects within it too."""
-    try:
-        return orjson.loads(orjson.dumps(message, default=_plain))
-    except (TypeError, ValueError):
-        return message if isinstance(message, str) else None
-
-
-def _plain(thing: Any) -> Any:
-    found = plain(thing)
-    return found if found is not thing else str(thing)
+    """*message* as JSON data, objects within it too, fit to be shown."""
+    return _CLEANER.clean(message)[0]

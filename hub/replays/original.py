@@ -142,7 +142,8 @@ def _refuse_without_content(call_id: str, data: Data, requests: Sequence[_Reques
                 continue
             gone = "its content was erased" if not found else "part of its content was erased"
             raise ReplayImpossible(call_id, gone, "what was erased stays erased; make the call again")
-    if any(request.content.get("messages") or request.content.get("wire") for request in requests):
+    messages = _said(requests)[0]
+    if messages or any(_bodies(requests, messages)):
         return
     shed = next(
         (mark for request in requests for mark in (request.data.get("shed"), request.debug.get("shed")) if mark), None
@@ -177,6 +178,8 @@ def _bodies(requests: Sequence[_Request], messages: list[Any] | None) -> Iterato
             raw = body.encode("utf-8", "surrogatepass")
         elif isinstance(head := wire.get("head"), str) and isinstance(tail := wire.get("tail"), str):
             between = request.content.get("messages", messages)
+            if not isinstance(between, list):  # they were too much to keep, and were left out
+                continue
             raw = head.encode("utf-8", "surrogatepass") + orjson.dumps(between) + tail.encode("utf-8", "surrogatepass")
         else:
             continue
