@@ -1,17 +1,71 @@
-"""How what left differs from what left before, field by field, and never with a value: those may be anybody's."""
+"""Whether what left is what left before; else how it differs, field by field, and never with a value: those may be
+anybody's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
-Lost = dict[str, str]
+from hub.replays.conversation import Lost
+from hub.replays.original import REDACTED, Original, redacted
+from hub.replays.plan import Plan
+from hub.replays.rebuild import UNSURE, Wanted
+from hub.replays.witness import Testimony
+
+Fidelity = Literal["exact", "lossy"]
+
+_CHANGED = "changed by you"
+_UNSEEN = "its bytes were not recorded, so that nobody can compare them"
+_CUT = "its bytes were cut before they were kept"
 
 _DEEP = ("messages", "input", "tools", "response_format", "text", "reasoning")
 """Where the path within a field says more than its name."""
 _MOST = 100
+
+
+def judged(plan: Plan, seen: Testimony) -> tuple[Fidelity, Lost]:
+    """Whether the bytes that left are the original's, by the bytes themselves where they were seen."""
+    origin, wanted, left = plan.original, plan.wanted, seen.body()
+    changed = dict.fromkeys(sorted(wanted.changed), _CHANGED)
+    if left is None and plan.body is not None and plan.target.vouched:
+        left = plan.body
+    if origin.body_json() is not None and left is not None:
+        if left == origin.body and origin.untouched:
+            return "exact", {}
+        lost = differences(origin.body or b"", left)
+        lost.update(_touched(origin, lost))
+        lost.update((name, why) for name, why in changed.items() if name in lost)
+        return "lossy", lost or {"body": "it was changed before it was kept"}
+    kept = {name: why for name, why in origin.lost.items() if name not in wanted.params}
+    made = plan.asking.lost if plan.asking is not None else {}
+    lost = {**kept, **made, **changed}
+    told = seen.asked
+    for name in list(lost):
+        if name not in changed and not lost[name].startswith(UNSURE) and _is_asked(name, wanted, told):
+            del lost[name]
+    lost["body"] = _UNSEEN if origin.body is None or origin.body_json() is not None else _CUT
+    return "lossy", lost
+
+
+def _touched(origin: Original, found: Mapping[str, str]) -> Lost:
+    """What of the stored body is no longer as it was sent."""
+    if origin.untouched:
+        return {}
+    known = redacted(origin.body_json() or {})
+    known = known or {name: why for name, why in origin.lost.items() if why == REDACTED}
+    return known or ({} if found else {"body": "changed before it was kept, in a place that nobody knows"})
+
+
+def _is_asked(name: str, wanted: Wanted, told: Mapping[str, Any]) -> bool:
+    """Whether the new call asked for the same, in whatever way the target came to it."""
+    if name == "model":
+        return told.get("model") is not None and told.get("model") == wanted.model
+    if name not in wanted.params:
+        return False
+    params = told.get("params")
+    return isinstance(params, Mapping) and name in params and params[name] == wanted.params[name]
 
 
 def differences(before: bytes, now: bytes) -> Lost:
@@ -62,7 +116,22 @@ def _places(path: str, one: Any, other: Any) -> Iterator[tuple[str, str]]:
 
 
 def _opened(body: bytes) -> Any:
+    """*body* with all that tells two values apart: true is not 1, digits are not rounded, a key may come twice."""
     try:
-        return orjson.loads(body)
-    except ValueError:
+        return json.loads(body, parse_int=_number, parse_float=_number, object_pairs_hook=_object)
+    except (ValueError, RecursionError):
         return None
+
+
+def _number(text: str) -> Any:
+    try:
+        return "number", Decimal(text)
+    except ArithmeticError:  # an exponent beyond all bounds
+        return "number", text
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    return {key: (value, *(each for name, each in pairs if name == key)) for key, value in found.items()}

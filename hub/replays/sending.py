@@ -1,28 +1,21 @@
-"""Sends what was planned, has it recorded, and judges what left by what was seen of it."""
+"""Sends what was planned, and has it recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from hub.calls import Call
 from hub.extractors.requests import asked
 from hub.recorder import Replayed
 from hub.replays.answers import Answer, asked_of, of_body
-from hub.replays.fidelity import differences
-from hub.replays.original import REDACTED, Original, redacted
+from hub.replays.fidelity import Fidelity, judged
+from hub.replays.original import Original
 from hub.replays.plan import Plan, opened
-from hub.replays.rebuild import UNSURE
 from hub.replays.witness import Testimony, Witness
 from hub.session import labels, session
-
-Fidelity = Literal["exact", "lossy"]
-
-_CHANGED = "changed by you"
-_UNSEEN = "its bytes were not recorded, so that nobody can compare them"
-_CUT = "its bytes were cut before they were kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +62,14 @@ class _Sending:
             stack.enter_context(_belonging_to(origin))
             of = Replayed(call_id=origin.call_id, trace_id=origin.trace_id, span_id=origin.span_id, run=self.plan.run)
             group = self.recorder.group(replay=of)
-            tokens = group.enter()
             try:
-                answer = await self._ask()
+                with group.active():
+                    answer = await self._ask()
             except BaseException as error:
-                group.leave(tokens)
                 group.end(error=error)
                 if isinstance(error, Exception) and group.recording:
                     error.add_note(f"The replay of {origin.call_id} is recorded as {group.id}.")
                 raise
-            group.leave(tokens)
             group.end()
             seen = witness.testimony()
         return self._replay(group.id if seen.recorded else None, answer, seen)
@@ -118,17 +109,15 @@ class _Sending:
             stream=stream,
             server_address=self.plan.target.host,
         )
-        tokens = call.enter()
         try:
-            yield call
+            with call.active():
+                yield call
         except BaseException as error:
-            call.leave(tokens)
             call.end(error=error)
             raise
-        call.leave(tokens)
 
     def _replay(self, call_id: str | None, answer: Answer, seen: Testimony) -> Replay:
-        fidelity, lost = self._judged(seen)
+        fidelity, lost = judged(self.plan, seen)
         return Replay(
             id=call_id,
             of=self.original.call_id,
@@ -138,52 +127,6 @@ class _Sending:
             text=answer.text,
             tool_calls=answer.tool_calls,
         )
-
-    def _judged(self, seen: Testimony) -> tuple[Fidelity, dict[str, str]]:
-        """Whether the bytes that left are the original's, by the bytes themselves where they were seen."""
-        origin, left = self.original, seen.body()
-        if left is None and self.plan.body is not None and self.plan.target.vouched:
-            left = self.plan.body
-        if origin.body_json() is not None and left is not None:
-            if left == origin.body and origin.untouched:
-                return "exact", {}
-            lost = differences(origin.body or b"", left)
-            lost.update(self._touched(lost))
-            lost.update((name, _CHANGED) for name in self._changed() if name in lost)
-            return "lossy", lost or {"body": "it was changed before it was kept"}
-        kept = {name: why for name, why in origin.lost.items() if name not in self.plan.wanted.params}
-        made = self.plan.asking.lost if self.plan.asking is not None else {}
-        lost = {**kept, **made, **dict.fromkeys(self._changed(), _CHANGED)}
-        told = seen.asked
-        for name in list(lost):
-            if (
-                name not in self.plan.wanted.changed
-                and not lost[name].startswith(UNSURE)
-                and self._is_asked(name, told)
-            ):
-                del lost[name]
-        lost["body"] = _UNSEEN if origin.body is None or origin.body_json() is not None else _CUT
-        return "lossy", lost
-
-    def _touched(self, found: Mapping[str, str]) -> dict[str, str]:
-        """What of the stored body is no longer as it was sent."""
-        if self.original.untouched:
-            return {}
-        known = redacted(self.original.body_json() or {})
-        known = known or {name: why for name, why in self.original.lost.items() if why == REDACTED}
-        return known or ({} if found else {"body": "changed before it was kept, in a place that nobody knows"})
-
-    def _changed(self) -> list[str]:
-        return sorted(self.plan.wanted.changed)
-
-    def _is_asked(self, name: str, told: Mapping[str, Any]) -> bool:
-        """Whether the new call asked for the same, in whatever way the target came to it."""
-        if name == "model":
-            return told.get("model") is not None and told.get("model") == self.plan.wanted.model
-        if name not in self.plan.wanted.params:
-            return False
-        params = told.get("params")
-        return isinstance(params, Mapping) and name in params and params[name] == self.plan.wanted.params[name]
 
 
 @contextmanager
