@@ -3,10 +3,9 @@ anybody's."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
-
-import orjson
 
 from hub.replays.conversation import Lost
 from hub.replays.original import REDACTED, Original, redacted
