@@ -14,6 +14,7 @@ from openai import AsyncOpenAI
 import hub as api
 from hub import ReplayImpossible
 from hub.replays import areplay, prepare, replay
+from hub.replays.fidelity import differences
 from hub.store import Erasure
 from storage.sqlite import SQLiteStore
 from tests.hub_kit import KEY, MODEL, TOOL, ask, demo, running, store_path
@@ -246,6 +247,67 @@ def test_what_the_user_changes_is_named_and_nothing_else_changes(
     done = at.replay(**options)
     assert (done.fidelity, done.lost) == ("lossy", lost)
     assert fields_that_differ(*at.sent) == set(lost)
+
+
+def raw(at: Bench, fields: str) -> None:
+    """A call whose body has these fields, written as they are."""
+    with api.httpx_client(hub=at.hub, base_url=at.server.base_url) as client:
+        client.post("/chat/completions", content=f'{{ "model":"{MODEL}", "messages":[{{"role":"user"}}],{fields}}}\n')
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        f'"seed":{"7" * 40}',
+        '"temperature" : 1.0 , "top_p": 1e-07 ',
+        '"user":"\\u00e9\\/"',
+        '"user":"a","user":"b"',
+        '"stop":["}","\\"",","]',
+        f'"metadata":{"[" * 500}{"]" * 500}',
+    ],
+)
+def test_what_the_user_does_not_change_stays_as_it_was_written(at: Bench, fields: str) -> None:
+    raw(at, fields + ', "n": 1')
+    assert at.replay().fidelity == "exact"
+    done = at.replay(call=at.reader.calls()[-1].id, params={"n": 2, "logprobs": True})
+    assert (done.fidelity, done.lost) == ("lossy", dict.fromkeys(("n", "logprobs"), "changed by you"))
+    assert at.sent[2] == at.sent[0].replace(b'"n": 1', b'"n": 2,"logprobs":true')
+
+
+def test_a_flag_is_no_number_and_names_are_those_of_the_body(at: Bench) -> None:
+    raw(at, '"logprobs":true, "max_completion_tokens":5, "response_format":{"type":"text"}')
+    changes = {"logprobs": 1, "max_tokens": 6, "response_format": {"type": "json_object"}}
+    done = at.replay(params=changes)
+    wanted = ("logprobs", "max_completion_tokens", "response_format.type")
+    assert done.lost == dict.fromkeys(wanted, "changed by you")
+    body = orjson.loads(at.sent[1])
+    assert (body["logprobs"], body["max_completion_tokens"], "max_tokens" in body) == (1, 6, False)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, "\ud800", object(), {1, 2}])
+def test_what_is_no_json_cannot_be_sent(at: Bench, value: object) -> None:
+    chat(at.client())
+    with pytest.raises(ReplayImpossible, match="no JSON"):
+        at.replay(params={"user": value})
+    assert len(at.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (f'"seed":{"7" * 40}', f'"seed":{"7" * 39}8'),
+        ('"seed":true', '"seed":1'),
+        ('"seed":1,"seed":2', '"seed":2'),
+        ('"seed":1e999999999999999999999', '"seed":1e999999999999999999998'),
+        ('"seed":"1"', '"seed":1'),
+    ],
+)
+def test_values_that_only_look_alike_differ(before: str, now: str) -> None:
+    assert differences(f"{{{before}}}".encode(), f"{{{now}}}".encode()) == {"seed": "sent differently"}
+
+
+def test_numbers_may_be_written_in_other_ways() -> None:
+    assert set(differences(b'{"seed":1.0,"top_p":1e-07}', b'{"seed":1,"top_p":1e-7}')) == {"body"}
 
 
 def test_to_change_a_parameter_to_what_it_was_changes_nothing(at: Bench) -> None:

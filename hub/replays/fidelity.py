@@ -4,13 +4,14 @@ anybody's."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
 from hub.replays.conversation import Lost
 from hub.replays.original import REDACTED, Original, redacted
-from hub.replays.plan import Plan
+from hub.replays.plan import Plan, spelled
 from hub.replays.rebuild import UNSURE, Wanted
 from hub.replays.witness import Testimony
 
@@ -22,6 +23,7 @@ _CUT = "its bytes were cut before they were kept"
 
 _DEEP = ("messages", "input", "tools", "response_format", "text", "reasoning")
 """Where the path within a field says more than its name."""
+_FIELD = re.compile(r"[.\[]")
 _MOST = 100
 
 
@@ -36,7 +38,8 @@ def judged(plan: Plan, seen: Testimony) -> tuple[Fidelity, Lost]:
             return "exact", {}
         lost = differences(origin.body or b"", left)
         lost.update(_touched(origin, lost))
-        lost.update((name, why) for name, why in changed.items() if name in lost)
+        asked_for = {*changed, *(spelled(name, origin.body_json() or {}) for name in changed)}
+        lost.update({place: _CHANGED for place in lost if _FIELD.split(place, maxsplit=1)[0] in asked_for})
         return "lossy", lost or {"body": "it was changed before it was kept"}
     kept = {name: why for name, why in origin.lost.items() if name not in wanted.params}
     made = plan.asking.lost if plan.asking is not None else {}
@@ -75,7 +78,10 @@ def differences(before: bytes, now: bytes) -> Lost:
     one, other = _opened(before), _opened(now)
     if not isinstance(one, dict) or not isinstance(other, dict):
         return {"body": "sent differently"}
-    found = dict(_pairs(one, other))
+    try:
+        found = dict(_pairs(one, other))
+    except RecursionError:
+        return {"body": "sent differently, in a place too deep to look at"}
     return found or {"body": "the same values, written differently"}
 
 
@@ -131,7 +137,7 @@ def _number(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    return {key: (value, *(each for name, each in pairs if name == key)) for key, value in found.items()}
+    found: dict[str, list[Any]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else tuple(values) for name, values in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,8 @@ _SAID_OTHERWISE = frozenset(
     ("model", "messages", "input", "prompt", "instructions", "tools", "stream", "stream_options")
 )
 """What of a body is recorded as something else than a parameter."""
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +125,61 @@ def _refuse_settings(params: Mapping[str, Any], original: Original) -> None:
 
 
 def _body(original: Original, known: Mapping[str, Any], changed: Mapping[str, Any]) -> bytes:
-    """The stored bytes, or the body with what the user changed."""
-    different = {name: value for name, value in changed.items() if name not in known or known[name] != value}
-    if not different and original.body is not None:
+    """The stored bytes, with what the user changed written over them."""
+    assert original.body is not None
+    different = {spelled(name, known): value for name, value in changed.items() if not _has(known, name, value)}
+    if not different:
         return original.body
-    return orjson.dumps({**known, **{_spelled(name, known): value for name, value in different.items()}})
+    try:
+        made = _written_over(
+            original.body.decode(), {name: _COMPACT.encode(value) for name, value in different.items()}
+        ).encode()
+        opened(made)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ReplayImpossible(
+            original.call_id,
+            f"its body with another {', '.join(different)} would be no JSON that can be sent",
+            "give numbers of 64 bits, texts, lists and objects of these",
+        ) from error
+    return made
 
 
-def _spelled(name: str, body: Mapping[str, Any]) -> str:
+def _has(body: Mapping[str, Any], name: str, value: Any) -> bool:
+    if name not in body or isinstance(body[name], bool) != isinstance(value, bool):
+        return False
+    return bool(body[name] == value)
+
+
+def spelled(name: str, body: Mapping[str, Any]) -> str:
     """A parameter's name as *body* has it already."""
     if name == "max_tokens":
         return next((one for one in ("max_completion_tokens", "max_output_tokens") if one in body), name)
     return name
+
+
+def _written_over(text: str, values: Mapping[str, str]) -> str:
+    """An object's JSON with these members, encoded ones; all others stay as they are written, to the last digit."""
+    pieces, kept, new = [], 0, dict(values)
+    at = end = _after_space(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, at = _DECODER.raw_decode(text, at)
+        start = _after_space(text, _after_space(text, at) + 1)
+        end = _DECODER.raw_decode(text, start)[1]
+        if name in values:
+            pieces += [text[kept:start], values[name]]
+            kept = end
+            new.pop(name, None)
+        at = _after_space(text, end)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
+    added = [f",{_COMPACT.encode(name)}:{value}" for name, value in new.items()]
+    return "".join((*pieces, text[kept:end], *added, text[end:]))
+
+
+def _after_space(text: str, at: int) -> int:
+    while text[at] in " \t\r\n":
+        at += 1
+    return at
 
 
 def _recorded_params(original: Original) -> dict[str, Any]:
