@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypedDict, TypeVar, overload
 
 from hub.contracts import STREAMS, TIERS, call_methods, remembering
-from hub.drivers import Function, is_wrapped, wrapped
 from hub.errors import NotTraceable
 from hub.extractors import Extractor
 from hub.extractors.values import attribute
 from hub.methods import Wrap, is_function, name_of, with_methods
 from hub.openai_client import traced_client
 from hub.watch import HasRecorder, Watch
+from hub.wrappers import Function, is_wrapped, wrapped
 
 T = TypeVar("T")
 

@@ -311,7 +311,7 @@ def let_go(call: Call, facts: ResponseFacts) -> None:
         call.end(facts, status="abandoned")
 
 
-_WRAPPERS = frozenset({"hub.traced", "hub.drivers", "hub.watch", "hub.exchange", "hub.transport", "hub.openai_client"})
+_WRAPPERS = frozenset({"hub.traced", "hub.wrappers", "hub.watch", "hub.exchange", "hub.transport", "hub.openai_client"})
 
 
 def _inside_the_hub(frame: FrameType | None) -> bool:

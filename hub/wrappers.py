@@ -23,7 +23,7 @@ Function = Callable[..., Any]
 def wrapped(function: Function, watch: Watch, like: Function | None = None) -> Function:
     """*function* with its calls told to *watch*; of the kind of *like*, and looking like it, by default as it is."""
     like = like or function
-    wrapper = _driver(like)(function, watch)
+    wrapper = _wrapper_for(like)(function, watch)
     functools.update_wrapper(wrapper, like, updated=("__dict__",) if inspect.isroutine(like) else ())
     if isinstance(like, functools._lru_cache_wrapper):
         for name in ("cache_info", "cache_clear", "cache_parameters"):
@@ -38,7 +38,7 @@ def is_wrapped(function: Any) -> bool:
     return mark is not None and mark is function
 
 
-def _driver(function: Function) -> Callable[[Function, Watch], Function]:
+def _wrapper_for(function: Function) -> Callable[[Function, Watch], Function]:
     if inspect.isasyncgenfunction(function):
         return _async_generator
     if inspect.iscoroutinefunction(function):
