@@ -327,16 +327,36 @@ def _text(error: BaseException) -> str | None:
 
 def retry_after_ms(headers: Any) -> float | None:
     """How long the server asks to wait, from `retry-after-ms` or `retry-after`; None when it does not say."""
+    wait = _number(_header(headers, "retry-after-ms"))
+    if wait is None and (seconds := _seconds_until(_header(headers, "retry-after"))) is not None:
+        wait = seconds * 1000.0
+    return max(wait, 0.0) if wait is not None and math.isfinite(wait) else None
+
+
+def _header(headers: Any, name: str) -> Any:
+    """Of any library's headers; those in a plain dict may be spelt as they were sent."""
     try:
-        if (value := headers.get("retry-after-ms")) is not None:
-            return float(value)
-        if (value := headers.get("retry-after")) is None:
-            return None
-        date = email.utils.parsedate_tz(value)
-        seconds = float(value) if date is None else email.utils.mktime_tz(date) - time.time()
+        value = headers.get(name)
+        return headers.get(name.title()) if value is None else value
+    except Exception:  # no mapping, though it is called headers
+        return None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return max(seconds, 0.0) * 1000.0 if math.isfinite(seconds) else None
+    return number if math.isfinite(number) else None
+
+
+def _seconds_until(value: Any) -> float | None:
+    """Seconds as they are, and until a date."""
+    try:
+        date = email.utils.parsedate_tz(value)
+        return _number(value) if date is None else email.utils.mktime_tz(date) - time.time()
+    except (TypeError, ValueError, OverflowError, AttributeError):
+        return None
 
 
 SEEN = object()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -183,7 +182,7 @@ _TELLING = frozenset({ContextLengthError, QuotaExceededError, ContentFilterError
 
 def _retry_after(headers: Any) -> float | None:
     wait = None if headers is None else retry_after_ms(headers)
-    return None if wait is None or not math.isfinite(wait) else max(wait, 0.0) / 1000.0
+    return None if wait is None else wait / 1000.0
 
 
 def _told_to_retry(headers: Any) -> bool | None:

@@ -65,7 +65,7 @@ def retry_after(error: BaseException) -> float | None:
         return wait
     for source in (get(error, "response"), error):
         if (headers := get(source, "headers")) is not None and (wait := retry_after_ms(headers)) is not None:
-            return max(wait, 0.0) / 1000.0 if math.isfinite(wait) else None
+            return wait / 1000.0
     return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from hub.extractors.values import get
 from hub.outcomes import ResponseFacts
 
@@ -31,6 +33,6 @@ def status_of(error: BaseException) -> int | None:
 def seconds_to_wait(error: BaseException) -> float | None:
     """In how many seconds *error* says that the next attempt is allowed."""
     for wait in (get(error, "retry_after"), get(error, "retry_after_seconds")):
-        if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait < float("inf"):
+        if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait <= sys.float_info.max:
             return float(wait)
     return None
