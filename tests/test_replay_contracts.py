@@ -322,3 +322,64 @@ def test_a_traced_provider_is_not_traced_twice(at: Bench) -> None:
     at.replay(debate, call=call)
     assert at.last["attempts"] == 1
     assert len(at.reader.calls()) == 2
+
+
+RICH: Any = [
+    {"role": "system", "content": "Be brief.", "cache_control": {"type": "ephemeral"}},
+    {"role": "user", "content": [{"type": "text", "text": "What?", "cache_control": {"type": "ephemeral"}}, IMAGE]},
+    {
+        "role": "assistant",
+        "content": None,
+        "reasoning_content": "Hm.",
+        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "no JSON"}}],
+    },
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "?", "is_error": True}]},
+]
+DROPPED = {
+    "messages[1].content[0].cache_control",
+    "messages[2].reasoning_content",
+    "messages[3].content[0].is_error",
+}
+
+
+def lost_to(at: Bench, using: Any) -> set[str]:
+    call = record(at, RICH)
+    return {place for place in at.replay(using, call=call).lost if place.startswith("messages")}
+
+
+def test_what_messages_written_anew_leave_behind_is_named(at: Bench) -> None:
+    class Ours:
+        async def complete(self, request: ChatRequest) -> str:
+            return "x"
+
+    cached = "messages[0].cache_control"
+    assert lost_to(at, Ours()) == DROPPED
+    spine = Spine()
+    assert lost_to(at, spine) == {*DROPPED, cached, "messages[1].detail", "messages[2].tool_calls"}
+    assert [part["type"] for part in spine.seen[0][0][1].parts] == ["text", "image"]
+
+    def prompted(prompt: str) -> str:
+        return prompt
+
+    def embedded(input: list[Any]) -> str:
+        return "x"
+
+    assert "messages[3].content" in lost_to(at, prompted)
+    assert {"messages[0].role", cached, "messages[2].tool_calls"} <= lost_to(at, embedded)
+
+
+class Said(BaseModel):
+    role: str
+    content: Any
+
+
+class Asked(BaseModel):
+    messages: list[Said]
+
+
+def test_what_a_model_leaves_out_without_a_word_is_named(at: Bench) -> None:
+    class Terse:
+        def complete(self, request: Asked) -> str:
+            return "x"
+
+    assert lost_to(at, Terse()) == {*DROPPED, "messages[0].cache_control"}

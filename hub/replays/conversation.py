@@ -27,6 +27,15 @@ _OF_CONTRACT: Mapping[str, tuple[str, ...]] = {
     "reasoning": ("content", "summary"),
 }
 """What blocks of our contract, and Amplifier's, must have."""
+_READ: Mapping[str, frozenset[str]] = {
+    "message": frozenset(("role", "type", "content", "parts", "name", "tool_call_id", "tool_calls")),
+    "text": frozenset(("type", "text")),
+    "call": frozenset(("type", "id", "call_id", "name", "function", "arguments", "input")),
+    "result": frozenset(("type", "id", "call_id", "tool_call_id", "tool_use_id", "output", "content")),
+    "image": frozenset(("type", "source", "image_url", "url", "data", "media_type", "detail")),
+}
+"""Keys of a message and of its blocks that are read here; the others stay behind where it is written anew."""
+_NO_PLACE = "messages of the target have no place for it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +58,8 @@ class Turn:
     pieces: list[Piece] = field(default_factory=list)
     name: str | None = None
     tool_call_id: str | None = None
+    unread: list[str] = field(default_factory=list)
+    """Places within the message that stay behind."""
 
     @property
     def text(self) -> str:
@@ -80,31 +91,38 @@ def _turn(message: Any) -> Turn | None:
     if role not in _ROLES:
         return None
     turn = Turn(role, name=_text(message.get("name")), tool_call_id=_text(message.get("tool_call_id")))
+    turn.unread = _unread("message", message, "")
     for key in ("content", "parts"):
         content = message.get(key)
-        for block in content if isinstance(content, list) else [content]:
+        for number, block in enumerate(content if isinstance(content, list) else [content]):
             if block is not None and block != "":
-                turn.pieces.append(_piece(block))
+                turn.pieces.append(piece := _piece(block))
+                turn.unread += _unread(piece.kind, block, f".{key}[{number}]")
     if role in ("tool", "function"):
         said: Any = turn.text if all(piece.kind == "text" for piece in turn.pieces) else message.get("content")
         turn.pieces = turn.of("result") or [Piece(kind="result", id=turn.tool_call_id or "", value=said)]
     known = {piece.id for piece in turn.of("call")}
     calls = message.get("tool_calls")
-    turn.pieces += [
-        piece
-        for call in (calls if isinstance(calls, list) else ())
-        if (piece := _call(call)).id not in known or not piece.id
-    ]
+    for number, call in enumerate(calls if isinstance(calls, list) else ()):
+        if (piece := _call(call)).id not in known or not piece.id:
+            turn.pieces.append(piece)
+            turn.unread += _unread(piece.kind, call, f".tool_calls[{number}]")
     return turn
+
+
+def _unread(kind: str, block: Any, at: str) -> list[str]:
+    if kind == "raw" or not isinstance(block, dict):
+        return []
+    return [f"{at}.{key}" for key, value in block.items() if value and key not in _READ[kind]]
 
 
 def _item(item: Mapping[str, Any]) -> Turn | None:
     """An item of OpenAI's Responses that is no message."""
     piece = _piece(item)
     if piece.kind == "call":
-        return Turn("assistant", [piece])
+        return Turn("assistant", [piece], unread=_unread("call", item, ""))
     if piece.kind == "result":
-        return Turn("tool", [piece], tool_call_id=piece.id)
+        return Turn("tool", [piece], tool_call_id=piece.id, unread=_unread("result", item, ""))
     return Turn("assistant", [piece]) if item.get("type") == "reasoning" else None
 
 
@@ -163,14 +181,15 @@ def _image_source(block: Mapping[str, Any]) -> dict[str, Any] | None:
 # Into our contract's shape, and Amplifier's.
 
 
-def for_contract(messages: Sequence[Any]) -> list[dict[str, Any]] | None:
+def for_contract(messages: Sequence[Any], lost: Lost) -> list[dict[str, Any]] | None:
     """*messages* as a request of our contract has them; None when nobody knows their shape."""
     found: list[dict[str, Any]] = []
-    for message in messages:
+    for number, message in enumerate(messages):
         if _is_of_contract(message):
             found.append(message)
         elif (turn := _turn(message)) is not None:
             found.append(_contract_message(turn, message))
+            lost.update((f"messages[{number}]{place}", _NO_PLACE) for place in turn.unread)
         else:
             return None
     return found
@@ -226,8 +245,9 @@ def for_text_messages(turns: Sequence[Turn], *, with_calls: bool, with_parts: bo
     """Messages of one text each; calls and images stand beside it where the shape has a place for them."""
     found: list[dict[str, Any]] = []
     for number, turn in enumerate(turns):
+        path = f"messages[{number}]"
+        lost.update((f"{path}{place}", _NO_PLACE) for place in turn.unread)
         for said in _text_messages(turn):
-            path = f"messages[{number}]"
             one: dict[str, Any] = {"role": said.role, "content": said.text or None}
             if results := said.of("result"):
                 one["content"] = _as_text(results[0].value)
@@ -238,14 +258,19 @@ def for_text_messages(turns: Sequence[Turn], *, with_calls: bool, with_parts: bo
                     {"id": call.id, "name": call.name, "arguments": call.value if isinstance(call.value, dict) else {}}
                     for call in calls
                 ]
+                if not all(isinstance(call.value, dict) for call in calls):
+                    lost[f"{path}.tool_calls"] = "arguments that are no JSON object have no place in the target's"
             elif calls:
                 lost[f"{path}.tool_calls"] = "messages of the target have no place for them"
             if said.of("image") and with_parts:
-                one["content"], one["parts"] = None, [_spine_part(piece) for piece in said.pieces]
+                shown = [piece for piece in said.pieces if piece.kind in ("text", "image")]
+                one["content"], one["parts"] = None, [_spine_part(piece) for piece in shown]
+                if any("detail" in piece.value for piece in said.of("image")):
+                    lost[f"{path}.detail"] = _NO_PLACE
             elif said.of("image"):
                 lost[f"{path}.images"] = "messages of the target have no place for them"
             for raw in said.of("raw"):
-                lost[f"{path}.{raw.name}"] = "messages of the target have no place for it"
+                lost[f"{path}.{raw.name}"] = _NO_PLACE
             if said.name is not None:
                 one["name"] = said.name
             found.append(one)
@@ -274,6 +299,32 @@ def _spine_part(piece: Piece) -> dict[str, Any]:
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# Models.
+
+
+def unheld(given: Mapping[str, Any], model: Any, path: str = "") -> Lost:
+    """What of *given* a *model* made of it does not hold: classes may leave out what they do not know."""
+    try:
+        held = model.model_dump(), model.model_dump(by_alias=True)
+    except Exception:  # a serialiser of the program's
+        return {}
+    one, other = (dict.fromkeys(_missing(given, each, path)) for each in held)
+    return {place: f"{type(model).__qualname__} leaves it out" for place in one if place in other}
+
+
+def _missing(given: Any, held: Any, path: str) -> Iterator[str]:
+    if isinstance(given, dict) and isinstance(held, Mapping):
+        for key, value in given.items():
+            place = f"{path}.{key}" if path else key
+            if key in held:
+                yield from _missing(value, held[key], place)
+            elif value:
+                yield place
+    elif isinstance(given, list) and isinstance(held, list | tuple):
+        for number, (one, other) in enumerate(zip(given, held, strict=False)):
+            yield from _missing(one, other, f"{path}[{number}]")
 
 
 # Tools.

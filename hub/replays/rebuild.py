@@ -13,7 +13,7 @@ from typing import Any
 
 from hub.errors import HubError, ReplayImpossible
 from hub.own_packages import check
-from hub.replays.conversation import Lost, flat_tools, for_contract, for_text_messages, read_turns
+from hub.replays.conversation import Lost, flat_tools, for_contract, for_text_messages, read_turns, unheld
 from hub.replays.original import Original
 
 _ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -27,6 +27,7 @@ _SYSTEM = ("system", "system_prompt", "instructions")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 UNSURE = "no field of"
 _NO_PLACE = "the target takes no such parameter"
+_TEXT_ONLY = "the target takes text only"
 
 
 @dataclass(slots=True)
@@ -174,7 +175,9 @@ class _Rebuilding:
             self.done.lost[f"messages.{name}"] = f"{cls.__qualname__} has no such field"
         try:
             if _validates(cls):
-                return cls.model_validate(given)  # type: ignore[attr-defined]
+                made = cls.model_validate(given)  # type: ignore[attr-defined]
+                self.done.lost.update(unheld(given, made, "messages"))
+                return made
             hints = typing.get_type_hints(cls)
             for name, value in given.items():
                 hint = hints.get(name)
@@ -206,11 +209,17 @@ class _Rebuilding:
             if place != chosen:
                 self.done.lost[f"messages[{place}]"] = "the target takes one prompt only"
             elif any(piece.kind != "text" for piece in turn.pieces):
-                self.done.lost[f"messages[{place}].content"] = "the target takes text only"
+                self.done.lost[f"messages[{place}].content"] = _TEXT_ONLY
+            else:
+                self.done.lost.update((f"messages[{place}]{left}", _TEXT_ONLY) for left in turn.unread)
         return turns[chosen].text if turns else ""
 
     def _input(self, name: str, messages: list[Any]) -> Any:
         given = [message.get("content") if isinstance(message, dict) else message for message in messages]
+        for place, message in enumerate(messages):
+            for key, value in message.items() if isinstance(message, dict) else ():
+                if value and key != "content" and (key, value) != ("role", "user"):
+                    self.done.lost[f"messages[{place}].{key}"] = "the target takes inputs only"
         return given[0] if len(given) == 1 else given
 
     # Requests.
@@ -222,7 +231,7 @@ class _Rebuilding:
             from providers.contract import ChatRequest
 
             cls = ChatRequest
-        shaped = for_contract(self._said())
+        shaped = for_contract(self._said(), self.done.lost)
         if shaped is None:
             raise self._unknown_shape()
         fields = frozenset(cls.model_fields)
@@ -244,15 +253,17 @@ class _Rebuilding:
             else:
                 self.done.lost[param] = _NO_PLACE
         try:
-            return cls.model_validate(data)
+            request = cls.model_validate(data)
         except HubError:
             raise
         except Exception as error:
             where = _first_place(error)
             raise self.impossible(
                 f"it does not fit {cls.__qualname__}{f' at {where}' if where else ''}",
-                "change it with --set or params=",
+                "change a parameter with --set or params=, or use another provider",
             ) from error
+        self.done.lost.update(unheld(data, request))
+        return request
 
     # Keywords.
 
