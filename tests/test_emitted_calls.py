@@ -25,11 +25,6 @@ MESSAGES = [{"role": "user", "content": "Where is my order?"}]
 FOUR = ["llm:request", "llm:request:debug", "llm:response", "llm:response:debug"]
 
 
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
-
-
 def emit(hub: ListHub, event: Any, **fields: Any) -> None:
     emit_to(hub.recorder, event, fields)
 

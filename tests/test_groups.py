@@ -30,16 +30,6 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 ORIGINAL = Replayed(call_id="0190aaaa-0000-7000-8000-0000000000aa", trace_id=TRACE, span_id=SPAN, run="run-1")
 
 
-@pytest.fixture
-def log() -> ListLog:
-    return ListLog()
-
-
-@pytest.fixture
-def recorder(log: ListLog) -> Recorder:
-    return recorder_on(log)
-
-
 def begin(recorder: Recorder, **facts: Any) -> Call:
     return recorder.start(**{"source": "traced", "provider": "acme", "model": "m-1", "messages": MESSAGES, **facts})
 

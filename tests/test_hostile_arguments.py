@@ -347,12 +347,6 @@ def test_any_label_or_field_of_an_event_leaves_a_record(rig: tuple[Hub, Reader],
 # The openai SDK.
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LoopbackServer]:
-    with LoopbackServer() as server:
-        yield server
-
-
 def placed_as_content(thing: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": thing}]}
 

@@ -16,16 +16,6 @@ from tests.listlog import ListLog, recorder_on
 MESSAGES = [{"role": "user", "content": "Where is my order?"}]
 
 
-@pytest.fixture
-def log() -> ListLog:
-    return ListLog()
-
-
-@pytest.fixture
-def recorder(log: ListLog) -> Recorder:
-    return recorder_on(log)
-
-
 def begin(recorder: Recorder, provider: str = "acme", **facts: Any) -> Call:
     return recorder.start(**{"source": "traced", "provider": provider, "model": "m-1", "messages": MESSAGES, **facts})
 

@@ -37,12 +37,6 @@ TOOL: ChatCompletionToolParam = {
 }
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LoopbackServer]:
-    with LoopbackServer() as server:
-        yield server
-
-
 @pytest.fixture
 def client(server: LoopbackServer) -> Iterator[OpenAI]:
     with OpenAI(base_url=server.base_url, api_key="any") as client:

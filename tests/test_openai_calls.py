@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -20,17 +19,6 @@ from tests.calls_of import ListHub, durable_hub
 from tests.openai_kit import ASK, KINDS, MODEL, demo, play, untraced, value, within
 
 EVERY = pytest.mark.parametrize("kind", KINDS)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LoopbackServer]:
-    with LoopbackServer() as server:
-        yield server
-
-
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
 
 
 @EVERY

@@ -46,12 +46,6 @@ QUESTION = "Where is order A-1042?"
 FIND = ToolSpec(name="find_order", parameters={"type": "object", "properties": {"order": {"type": "string"}}})
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LoopbackServer]:
-    with LoopbackServer() as server:
-        yield server
-
-
 def ask(text: str = QUESTION, **more: Any) -> ChatRequest:
     return ChatRequest.model_validate({"messages": [{"role": "user", "content": text}], **more})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,17 +21,6 @@ TOOL: ChatCompletionToolParam = {
     "type": "function",
     "function": {"name": "find_order", "parameters": {"type": "object", "properties": {"id": {"type": "string"}}}},
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LoopbackServer]:
-    with LoopbackServer() as server:
-        yield server
-
-
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
 
 
 def text_of(chunks: list[Any]) -> str:

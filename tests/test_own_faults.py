@@ -448,12 +448,6 @@ def test_a_fault_of_ours_changes_nothing_within_a_block_recorded_by_hand(rig: Ri
 # The openai SDK.
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LoopbackServer]:
-    with LoopbackServer() as server:
-        yield server
-
-
 async def create(client: Any, **more: Any) -> Any:
     answer = await value(client.chat.completions.create(model="gpt-4o-mini", messages=ASK, **more))
     return type(answer), answer.choices[0].message.content

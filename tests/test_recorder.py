@@ -21,16 +21,6 @@ MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "conten
 FOUR = ["llm:request", "llm:request:debug", "llm:response", "llm:response:debug"]
 
 
-@pytest.fixture
-def log() -> ListLog:
-    return ListLog()
-
-
-@pytest.fixture
-def recorder(log: ListLog) -> Recorder:
-    return recorder_on(log)
-
-
 def begin(recorder: Recorder, **facts: Any) -> Call:
     return recorder.start(**{"source": "traced", "provider": "acme", "model": "acme-1", "messages": MESSAGES, **facts})
 

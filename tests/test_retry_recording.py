@@ -27,11 +27,6 @@ def slow(**facts: Any) -> RateLimitError:
     return RateLimitError("slow", **facts)
 
 
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
-
-
 async def no_sleep(seconds: float) -> None:
     await asyncio.sleep(0)
 

@@ -31,12 +31,6 @@ from tests.hub_kit import KEY, MODEL, TOOL, Traffic, ask, demo, running, select
 from tests.otlp_receiver import OtlpReceiver, ReceivedSpan, receiving
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LoopbackServer]:
-    with LoopbackServer() as running:
-        yield running
-
-
 @dataclass
 class Scene:
     """A program with a tracer of its own and a hub, whose spans arrive at one place."""

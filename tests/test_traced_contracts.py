@@ -37,11 +37,6 @@ from tests.provider_shapes import (
 )
 
 
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
-
-
 def by_class(shape: Shape, hub: ListHub, **options: Any) -> Any:
     """An instance of a traced class."""
     return traced(fresh(shape.make), hub=hub, **options)()

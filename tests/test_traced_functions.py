@@ -25,11 +25,6 @@ from tests.calls_of import ListHub, durable_hub
 ASK = [{"role": "user", "content": "Where is my order?"}]
 
 
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
-
-
 def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The outcome of a sync or async function."""
     result = function(*args, **kwargs)

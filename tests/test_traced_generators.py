@@ -25,11 +25,6 @@ from tests.calls_of import ListHub, durable_hub
 WORDS = ["It ", "is ", "on ", "its ", "way."]
 
 
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
-
-
 def tell(prompt: str) -> Iterator[str]:
     """Tells."""
     yield from WORDS

@@ -18,11 +18,6 @@ from hub import traced
 from tests.calls_of import ListHub
 
 
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
-
-
 def face(instance: Any, hub: ListHub) -> Any:
     return traced(instance, methods=["generate"], hub=hub)
 

@@ -21,17 +21,6 @@ from tests.calls_of import ListHub
 from tests.openai_kit import ASK, MODEL, demo, play, value
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LoopbackServer]:
-    with LoopbackServer() as server:
-        yield server
-
-
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
-
-
 class Held:
     """A local variable of a frame that an exception passes."""
 

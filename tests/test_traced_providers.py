@@ -41,12 +41,6 @@ from tests.provider_shapes import (
     drained,
 )
 
-
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
-
-
 # Recognition.
 
 

@@ -17,11 +17,6 @@ from tests.calls_of import ListHub, durable_hub
 from tests.provider_shapes import ASK, TEXT, WORDS, drained
 
 
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
-
-
 def words() -> Iterator[str]:
     for word in WORDS:
         assert current_call.get() is not None

@@ -26,17 +26,6 @@ from tests.openai_kit import ASK, MODEL, demo
 LIBRARIES = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LoopbackServer]:
-    with LoopbackServer() as server:
-        yield server
-
-
-@pytest.fixture
-def hub() -> ListHub:
-    return ListHub()
-
-
 def body(**more: Any) -> dict[str, Any]:
     return {"model": MODEL, "messages": ASK, **more}
 
