@@ -12,6 +12,7 @@ import httpx
 
 from hub.transport import recording_view
 from providers.errors import ConfigurationError
+from providers.scrubbing import scrubbed
 
 _MANY = httpx.Limits(max_connections=1000, max_keepalive_connections=100)
 """An agent's fan-out is wider than httpx's 100, where the rest would wait for a connection."""
@@ -73,7 +74,14 @@ class Connections:
                 asyncio.run_coroutine_threadsafe(kept.keeper.aclose(), loop)
 
     def _keep(self) -> _Kept:
-        client = httpx.AsyncClient(limits=_MANY, verify=_trusted())
+        try:
+            client = httpx.AsyncClient(limits=_MANY, verify=_trusted())
+        except (ImportError, ValueError, OSError) as error:  # what the environment says of proxies and certificates
+            raise ConfigurationError(
+                f"{self._provider}: no HTTP client can be made ({type(error).__name__}: {scrubbed(str(error))}); see "
+                "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR, or pass an http_client of yours",
+                provider=self._provider,
+            ) from error
         keeper = _close_at_the_end(client)
         try:
             keeper.asend(None).send(None)  # to its yield, in this loop, which from now on knows it

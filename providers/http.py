@@ -31,6 +31,10 @@ _CONNECT = 10.0
 GRACE = 1.0
 """httpx's own time limits are for each read, and say more: only what gets round them, byte by byte, is cut by ours."""
 _DRAIN = 0.25
+_PACKED = ("gzip", "deflate")
+"""Neither grows more than a thousandfold, so that what httpx unpacks at a time is bounded: a piece of zstd or brotli,
+or one that is packed twice, may become gigabytes before anybody can look at it."""
+_READABLE = frozenset({"", "identity", *_PACKED})
 
 
 class Answer(NamedTuple):
@@ -73,7 +77,11 @@ class HTTP:
             self._asking = Asking(provider, self._asking.address, (*self._asking.secrets, password or "\0"))
             self._auth = auth or httpx.BasicAuth(self._base.username, password)
             self._base = self._base.copy_with(username=None, password=None)
-        self._headers = {"user-agent": f"llm-hub/{_version()}", "content-type": "application/json"}
+        self._headers = {
+            "user-agent": f"llm-hub/{_version()}",
+            "content-type": "application/json",
+            "accept-encoding": ", ".join(_PACKED),
+        }
         for name, value in headers.items():
             if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()):
                 raise ConfigurationError(
@@ -182,6 +190,9 @@ class HTTP:
             timeout=httpx.Timeout(limit, connect=min(limit, _CONNECT)),
         )
         response = await client.send(request, stream=True, auth=self._auth, follow_redirects=False)
+        if (packed := response.headers.get("content-encoding", "identity").strip().lower()) not in _READABLE:
+            await response.aclose()
+            raise asking.packed(packed, response.status_code, response.headers)
         if response.status_code >= 300:
             raise asking.refused(response.status_code, await _beginning(response), response.headers)
         return response
@@ -253,7 +264,7 @@ def _url(provider: str, base_url: str) -> httpx.URL:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, TypeError, ValueError):
         url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 65536:
         raise ConfigurationError(
             f"{provider}: base_url is no address of an API; give one such as https://api.openai.com/v1",
             provider=provider,

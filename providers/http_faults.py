@@ -12,8 +12,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 
@@ -36,8 +37,8 @@ class Asking:
     provider: str
     address: str
     """Scheme, host and port."""
-    secrets: tuple[str, ...] = ()
-    """What no message may repeat."""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What no message may repeat; nor do those who show the variables of a traceback."""
     model: str | None = None
 
     def error(self, kind: type[LLMError], what: str, remedy: str, **facts: Any) -> LLMError:
@@ -52,8 +53,8 @@ class Asking:
     def refused(self, status: int, body: bytes, headers: Any = None) -> LLMError:
         """What answered is an error."""
         if 300 <= status < 400:
-            place = self.shown(bare(headers.get("location", "")))
-            what = f"{self.address} answered {status} and sends on to {place}, which is never followed"
+            place = self._place(headers)
+            what = f"{self.address} answered {status}{place and ' and sends on to '}{place}, which is never followed"
             return self.error(ConfigurationError, what, "set base_url to where the API is", status_code=status)
         return error_from_response(
             status, body, headers, provider=self.provider, model=self.model, secrets=self.secrets
@@ -67,7 +68,12 @@ class Asking:
             )
             remedy = "try again, or with a longer timeout"
             return self.error(LLMTimeoutError, f"{step} {self.address} within {timeout:.4g} s", remedy)
-        if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+        if isinstance(error, httpx.HTTPStatusError):  # raised by a hook of the program's client
+            return self.refused(error.response.status_code, b"", error.response.headers)
+        if isinstance(error, httpx.ProxyError):
+            what = f"the proxy on the way to {self.address} does not let it through ({self._why(error)})"
+            return self.error(NetworkError, what, "see HTTPS_PROXY, ALL_PROXY and NO_PROXY")
+        if isinstance(error, httpx.ConnectError):
             what = f"cannot connect to {self.address} ({self._why(error)})"
             return self.error(NetworkError, what, "see that the server runs and base_url is right")
         if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol | httpx.InvalidURL):
@@ -102,10 +108,26 @@ class Asking:
         remedy = "see that base_url is that of an OpenAI-compatible API"
         return self.error(ProviderUnavailableError, what, remedy, status_code=status, retryable=False)
 
+    def packed(self, encoding: str, status: int, headers: Any) -> LLMError:
+        """The answer comes in an encoding that was not asked for and is not read."""
+        if status >= 300:
+            return self.refused(status, b"", headers)
+        what = f"{self.address} answered {status}, packed as {self.shown(encoding)}, which is not read"
+        remedy = "have it, or what stands between, keep to accept-encoding"
+        return self.error(ProviderUnavailableError, what, remedy, status_code=status, retryable=False)
+
     def too_large(self, limit: int, status: int) -> LLMError:
         """The answer did not end within *limit* bytes."""
         what = f"the answer is larger than {limit >> 20} MiB and was not read on"
         return self.error(ProviderUnavailableError, what, "ask for less", status_code=status, retryable=False)
+
+    def _place(self, headers: Any) -> str:
+        """Where a redirect points to, without credentials and query; empty where it does not say."""
+        location = headers.get("location", "")
+        try:
+            return self.shown(bare(urljoin(self.address, location))) if location else ""
+        except ValueError:
+            return self.shown(bare(location))
 
     def _why(self, error: Exception) -> str:
         return self.shown(str(error)) or type(error).__name__

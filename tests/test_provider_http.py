@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import importlib.util
 import socket
 import threading
 import time
@@ -12,11 +13,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import zstandard
 
-from providers import http
-from providers.errors import LLMTimeoutError, ProviderUnavailableError, StreamError
+from providers import connections, http
+from providers.errors import ConfigurationError, LLMTimeoutError, ProviderUnavailableError, StreamError
 from tests.fault_kit import asked, provider_at, run, serving
-from tests.raw_server import CHUNKS, Play, completion, plain, streamed
+from tests.raw_server import CHUNKS, Play, completion, headers_of, plain, streamed
 
 BRIEF = 0.1
 
@@ -103,6 +105,42 @@ def test_packed_answers_are_unpacked_and_broken_ones_are_errors() -> None:
                 assert caught.value.__cause__ is not None
 
         assert run(main()) is None
+
+
+BOMBS = {
+    "zstd": zstandard.compress(bytes(1 << 20)),
+    "gzip, gzip": gzip.compress(gzip.compress(bytes(1 << 20))),
+    "br": b"?",
+}
+
+
+@pytest.mark.parametrize("encoding", BOMBS)
+@pytest.mark.parametrize("status", ["200 OK", "503 Service Unavailable"])
+def test_what_is_packed_so_that_it_may_grow_without_bound_is_not_unpacked(encoding: str, status: str) -> None:
+    answer = plain(BOMBS[encoding], status=status, head=f"content-encoding: {encoding}\r\n")
+    with serving(Play(answer, "keep")) as (address, server):
+        assert server is not None
+        error = run(asked(provider_at(address, max_retries=0), False))
+        assert headers_of(server.requests[0])["accept-encoding"] == "gzip, deflate"
+    assert isinstance(error, ProviderUnavailableError)
+    assert str(error).count("is not read") == status.startswith("200")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "socks5://127.0.0.1:9"), ("HTTP_PROXY", "foo://ann:canary@proxy"), ("SSL_CERT_FILE", "/no/such")],
+)
+def test_an_environment_that_no_client_can_be_made_in_is_told(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    if variable == "ALL_PROXY" and importlib.util.find_spec("socksio") is not None:
+        pytest.skip("this httpx speaks SOCKS")
+    monkeypatch.setenv(variable, value)
+    connections._trusted.cache_clear()
+    error = run(asked(provider_at("http://127.0.0.1:9/v1"), False))
+    assert isinstance(error, ConfigurationError)
+    assert variable in str(error)
+    assert "canary" not in str(error)
 
 
 @pytest.mark.parametrize(
