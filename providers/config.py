@@ -32,6 +32,11 @@ class ProviderConfig:
     """Of one provider alone; see its page. `max_retries` is read by each."""
 
     def __post_init__(self) -> None:
+        for name in ("api_key", "base_url", "model"):
+            if not isinstance(given := getattr(self, name), str | None):
+                raise ConfigurationError(f"{name} is a {type(given).__name__}; give a string, or None")
+        if not isinstance(self.extra, Mapping):
+            raise ConfigurationError(f"extra is a {type(self.extra).__name__}; give a mapping of options")
         if self.timeout is not None and not (_finite(self.timeout) and self.timeout > 0):
             raise ConfigurationError(f"timeout {self.timeout!r} cannot be used; give seconds above 0, or None")
         if self.temperature is not None and not _finite(self.temperature):

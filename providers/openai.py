@@ -293,6 +293,8 @@ class OpenAIProvider:
                 provider=self._name,
             )
         try:
+            if asked.timeout is not None and not asked.timeout > 0:
+                raise InvalidRequestError(f"timeout is {asked.timeout}; it must be seconds above 0")
             body = body_of(asked, max_tokens_field=self._max_tokens_field)
             body.update((name, value) for name, value in self._params.items() if name not in body)
             if stream:

@@ -244,6 +244,10 @@ def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(key: str) 
     [
         ({"base_url": "api.shop.test/v1"}, "base_url is no address"),
         ({"base_url": "ftp://shop.test"}, "base_url is no address"),
+        ({"base_url": "http://127.0.0.1:99999/v1"}, "base_url is no address"),
+        ({"base_url": httpx.URL("http://shop.test")}, "base_url is a URL; give a string"),
+        ({"api_key": 5}, "api_key is a int; give a string"),
+        ({"extra": None}, "extra is a NoneType"),
         ({"extra": {"headers": ["x"]}}, r"extra\['headers'\]"),
         ({"extra": {"headers": {"x": 1}}}, r"extra\['headers'\]"),
         ({"extra": {"tiers": {"enormous": "m"}}}, r"extra\['tiers'\].*hosted_large"),
@@ -485,6 +489,45 @@ def test_bytes_are_sent_again_to_known_paths_only(server: LoopbackServer, path: 
     with pytest.raises(InvalidRequestError, match="nothing is sent to"):
         asyncio.run(provider_at(server.base_url).resend(b"{}", path=path))
     assert server.served().requests == before
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("location: /v2/chat?key=canary\r\n", r"sends on to http://127\.0\.0\.1:\d+/v2/chat, which"),
+        ("", "answered 308, which"),
+    ],
+)
+def test_a_redirect_within_a_server_or_to_nowhere_is_told(location: str, told: str) -> None:
+    play = Play(plain(b"", status="308 Permanent Redirect", head=location))
+    with RawServer(play) as raw, pytest.raises(ConfigurationError, match=told) as caught:
+        asyncio.run(provider_at(raw.base_url).complete(ask()))
+    assert "canary" not in str(caught.value)
+
+
+def test_a_status_that_a_clients_hook_raises_is_that_error() -> None:
+    async def strict(response: httpx.Response) -> None:
+        response.raise_for_status()
+
+    async def main(address: str) -> None:
+        async with httpx.AsyncClient(event_hooks={"response": [strict]}) as client:
+            with pytest.raises(AuthenticationError) as caught:
+                await provider_at(address, http_client=client).complete(ask())
+            assert not caught.value.retryable
+
+    with RawServer(Play(plain(b"", status="401 Unauthorized"))) as raw:
+        asyncio.run(main(raw.base_url))
+        assert len(raw.requests) == 1
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_timeout_that_leaves_no_time_is_refused(seconds: float) -> None:
+    with pytest.raises(InvalidRequestError, match=r"timeout is .* above 0"):
+        asyncio.run(provider_at("http://127.0.0.1:9").complete(ask(), timeout=seconds))
+
+
+def test_who_shows_variables_shows_no_key() -> None:
+    assert KEY not in repr(provider_at("http://127.0.0.1:9")._http.asking("m"))
 
 
 def test_a_redirect_is_never_followed_by_any_client() -> None:
