@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import email.utils
 import functools
-import math
-import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
@@ -13,7 +10,9 @@ from typing import Any, TypeVar, cast
 
 from hub.calls import Call, Tokens
 from hub.extractors import response_facts
+from hub.extractors.failures import is_transient, retry_after_ms
 from hub.extractors.wire import StreamReader, body_facts, inflater
+from hub.facts import text_of
 from hub.outcomes import AttemptFacts, ResponseFacts, error_type_of
 from hub.watch import let_go, max_body_bytes, trouble
 
@@ -181,7 +180,7 @@ class WireCall:
     @guarded
     def broke(self, error: BaseException) -> None:
         """No answer came."""
-        self._failed_attempt({"error_type": error_type_of(error)}, _text(error), isinstance(error, Exception))
+        self._failed_attempt({"error_type": error_type_of(error)}, text_of(error), isinstance(error, Exception))
 
     def answers(self, response: Any) -> Reception:
         """Headers of an answer are here."""
@@ -197,7 +196,7 @@ class WireCall:
             facts: AttemptFacts = {"status_code": reception.status_code, "error_type": str(reception.status_code)}
             if (wait := retry_after_ms(headers)) is not None:
                 facts["retry_after_ms"] = wait
-            self._failed_attempt(facts, None, _worth_retrying(reception.status_code))
+            self._failed_attempt(facts, None, is_transient(reception.status_code))
         return reception
 
     @guarded
@@ -230,7 +229,7 @@ class WireCall:
         facts, status = reception.facts()
         if status is None:
             told: AttemptFacts = {"error_type": error_type_of(error), "status_code": reception.status_code}
-            self._failed_attempt(told, _text(error), isinstance(error, Exception))
+            self._failed_attempt(told, text_of(error), isinstance(error, Exception))
         self._over(reception, Conclusion(facts, status, None if status == "ok" else error))
 
     @guarded
@@ -312,51 +311,6 @@ class WireCall:
             facts["status_code"] = code
         if (wait := failure.facts.get("retry_after_ms")) is not None:
             facts["retry_after_ms"] = wait
-
-
-def _worth_retrying(status_code: int) -> bool:
-    return status_code in (408, 409, 429) or status_code >= 500
-
-
-def _text(error: BaseException) -> str | None:
-    try:
-        return str(error) or None
-    except Exception:
-        return None
-
-
-def retry_after_ms(headers: Any) -> float | None:
-    """How long the server asks to wait, from `retry-after-ms` or `retry-after`; None when it does not say."""
-    wait = _number(_header(headers, "retry-after-ms"))
-    if wait is None and (seconds := _seconds_until(_header(headers, "retry-after"))) is not None:
-        wait = seconds * 1000.0
-    return max(wait, 0.0) if wait is not None and math.isfinite(wait) else None
-
-
-def _header(headers: Any, name: str) -> Any:
-    """Of any library's headers; those in a plain dict may be spelt as they were sent."""
-    try:
-        value = headers.get(name)
-        return headers.get(name.title()) if value is None else value
-    except Exception:  # no mapping, though it is called headers
-        return None
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _seconds_until(value: Any) -> float | None:
-    """Seconds as they are, and until a date."""
-    try:
-        date = email.utils.parsedate_tz(value)
-        return _number(value) if date is None else email.utils.mktime_tz(date) - time.time()
-    except (TypeError, ValueError, OverflowError, AttributeError):
-        return None
 
 
 SEEN = object()

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from hub.exchange import retry_after_ms
+from hub.extractors.failures import retry_after_ms
 from providers.config import variable_prefix
 from providers.errors import (
     AccessDeniedError,
@@ -106,7 +106,8 @@ def error_from_response(
     said = _said(body)
     status = status_code if status_code >= 300 else (said.status or status_code)
     kind = _kind(status, said)
-    wait = _retry_after(headers)
+    asked = retry_after_ms(headers)
+    wait = None if asked is None else asked / 1000.0
     reason = f": {scrubbed(said.message, secrets)}" if said.message else ""
     if kind is RateLimitError and wait is not None:
         remedy = f"wait {wait:g} s, then send less at a time"
@@ -178,11 +179,6 @@ def _kind(status: int, said: _Said) -> type[LLMError]:
 
 _TELLING = frozenset({ContextLengthError, QuotaExceededError, ContentFilterError})
 """Kinds whose codes say more than any status."""
-
-
-def _retry_after(headers: Any) -> float | None:
-    wait = None if headers is None else retry_after_ms(headers)
-    return None if wait is None else wait / 1000.0
 
 
 def _told_to_retry(headers: Any) -> bool | None:

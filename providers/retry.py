@@ -8,8 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
-from hub.exchange import retry_after_ms
-from hub.extractors.failures import seconds_to_wait, status_of
+from hub.extractors.failures import is_transient, retry_after_ms, seconds_to_wait, status_of
 from hub.extractors.values import get
 from providers.attempts import Attempts
 from providers.errors import ConfigurationError
@@ -37,7 +36,6 @@ class RetrySettings(TypedDict, total=False):
 
 _SETTINGS = ("max_retries", "base_delay", "max_delay", "deadline")
 
-_STATUSES = frozenset({408, 409, 429})
 _ENDINGS = ("ConnectionError", "ConnectError", "NetworkError", "TimeoutError", "TimeoutException", "RateLimitError")
 _NAMES = frozenset({"RemoteProtocolError", "ClientPayloadError", "Timeout", "gaierror"})
 
@@ -54,7 +52,7 @@ def is_retryable(error: BaseException) -> bool:
     if isinstance(said := get(error, "retryable"), bool):
         return said
     if (status := status_of(error)) is not None:
-        return status in _STATUSES or status >= 500
+        return is_transient(status)
     names = {cls.__name__ for cls in type(error).__mro__}
     return not names.isdisjoint(_NAMES) or any(name.endswith(_ENDINGS) for name in names)
 

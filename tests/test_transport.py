@@ -18,7 +18,7 @@ from openai import OpenAI
 
 from hub import traced
 from hub.demo.server import LoopbackServer
-from hub.exchange import retry_after_ms
+from hub.extractors.failures import retry_after_ms
 from hub.transport import RecordingTransport, async_httpx_client, httpx_client
 from tests.calls_of import ListHub, durable_hub
 from tests.openai_kit import ASK, MODEL, demo

@@ -1,8 +1,12 @@
-"""What exceptions of providers, SDKs and HTTP libraries say beside their type and text."""
+"""What a failure says beside its type and text: exceptions of any library, and the status and headers of answers."""
 
 from __future__ import annotations
 
+import email.utils
+import math
 import sys
+import time
+from typing import Any
 
 from hub.extractors.values import get
 from hub.outcomes import ResponseFacts
@@ -36,3 +40,42 @@ def seconds_to_wait(error: BaseException) -> float | None:
         if isinstance(wait, int | float) and not isinstance(wait, bool) and 0 <= wait <= sys.float_info.max:
             return float(wait)
     return None
+
+
+def is_transient(status_code: int) -> bool:
+    """Whether the same request may have another answer than this one when it is sent again."""
+    return status_code in (408, 409, 429) or status_code >= 500
+
+
+def retry_after_ms(headers: Any) -> float | None:
+    """How long the server asks to wait, from `retry-after-ms` or `retry-after`; None when it does not say."""
+    wait = _number(_header(headers, "retry-after-ms"))
+    if wait is None and (seconds := _seconds_until(_header(headers, "retry-after"))) is not None:
+        wait = seconds * 1000.0
+    return max(wait, 0.0) if wait is not None and math.isfinite(wait) else None
+
+
+def _header(headers: Any, name: str) -> Any:
+    """Of any library's headers; those in a plain dict may be spelt as they were sent."""
+    try:
+        value = headers.get(name)
+        return headers.get(name.title()) if value is None else value
+    except Exception:  # no mapping, though it is called headers
+        return None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _seconds_until(value: Any) -> float | None:
+    """Seconds as they are, and until a date."""
+    try:
+        date = email.utils.parsedate_tz(value)
+        return _number(value) if date is None else email.utils.mktime_tz(date) - time.time()
+    except (TypeError, ValueError, OverflowError, AttributeError):
+        return None
