@@ -38,11 +38,19 @@ def broken(messages):
     raise RuntimeError("refused: key " + os.environ["OPENAI_API_KEY"])
 """
 
+MODULES = {
+    "mine": MINE,
+    "senseless": "def x(:",
+    "leaves": "raise SystemExit(0)",
+    "fails": "import os; raise RuntimeError('no ' + os.environ['OPENAI_API_KEY'])",
+}
+
 
 @pytest.fixture
 def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "mine.py").write_text(MINE)
+    for name, text in MODULES.items():
+        (tmp_path / "work" / f"{name}.py").write_text(text)
     with bench(tmp_path, monkeypatch) as made:
         yield made
 
@@ -136,7 +144,13 @@ def test_a_provider_of_the_registry_is_asked_by_name_and_model(
         (["@last", "--using", "nobody"], 2, "nobody"),
         (["@last", "--using", "no.such.module:thing"], 2, "neither a provider"),
         (["@last", "--using", "mine:nothing"], 2, "neither a provider"),
+        (["@last", "--using", "senseless:thing"], 2, "SyntaxError"),
+        (["@last", "--using", "leaves:thing"], 2, "SystemExit"),
+        (["@last", "--using", "fails:thing"], 2, "RuntimeError: no [REDACTED"),
+        (["@last", "--using", "..mine:make"], 2, "neither a provider"),
         (["@last", "--set", "temperature"], 2, "NAME=VALUE"),
+        (["@last", "--set", "user=\udcff"], 2, "no JSON"),
+        (["@last", "--set", f"seed={'9' * 400}"], 2, "no JSON"),
         (["@last", "--set", "api_key=x"], 2, "cannot be set"),
     ],
 )

@@ -17,7 +17,7 @@ from hub.cli.guard import FAILED_CHECK, STORE, say
 from hub.cli.opening import open_for_reading
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import console, write_json
-from hub.errors import HubError, NotFound, ReplayImpossible
+from hub.errors import NotFound, ReplayImpossible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,9 +100,10 @@ def _chosen(using: str | None) -> Any:
         found: Any = importlib.import_module(module)
         for name in factory.split("."):
             found = getattr(found, name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # whatever a module of the user's does while it is imported
         raise typer.BadParameter(
-            f"{using} is neither a provider that is known ({_known()}) nor an object in a module: {error}",
+            f"{using} is neither a provider that is known ({_known()}) nor an object in a module that can be imported: "
+            f"{_told(error)}",
             param_hint="--using",
         ) from None
     return found
@@ -133,22 +134,21 @@ def _send(stored: StoredCall, using: Any, model: str | None, params: dict[str, A
     async def sending() -> Replay:
         plan = prepare(stored, using, model=model, params=params)
         _announce(plan, stored)
-        return await send(plan)
+        try:
+            return await send(plan)
+        except ReplayImpossible:
+            raise
+        except Exception as error:
+            say(f"hub: the provider failed: {_told(error)}")
+            raise typer.Exit(STORE) from None
 
     hub.init(db_url=settings.db_url, project=stored["project"])
     try:
-        done = asyncio.run(sending())
-    except HubError as error:
-        if isinstance(error, ReplayImpossible | NotFound):
-            raise
-        raise typer.Exit(_failed(error)) from None
-    except Exception as error:
-        raise typer.Exit(_failed(error)) from None
+        return asyncio.run(sending())
     finally:
         left = hub.flush()
         if left:
             say(f"hub: {left:,} events are not in the store yet; the next command brings them in")
-    return done
 
 
 def _announce(plan: Plan, stored: StoredCall) -> None:
@@ -169,8 +169,8 @@ def _announce(plan: Plan, stored: StoredCall) -> None:
         say("hub: recording is switched off (HUB_DISABLED): the new call is not recorded")
 
 
-def _failed(error: Exception) -> int:
-    """Tell of a failure of the provider's, without keys."""
+def _told(error: BaseException) -> str:
+    """What a failure of the user's code or the provider's says, without keys."""
     from hub.redaction import MARK, Redactor
 
     told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
@@ -178,8 +178,7 @@ def _failed(error: Exception) -> int:
         if name.endswith(("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")) and len(value) >= 6:
             told = told.replace(value, MARK)
     told = Redactor()(told)[0]
-    say(f"hub: the provider failed: {told if len(told) <= _LONGEST else told[:_LONGEST] + '…'}")
-    return STORE
+    return told if len(told) <= _LONGEST else told[:_LONGEST] + "…"
 
 
 def _compared(stored: StoredCall, done: Replay, reader: Reader) -> Comparison | None:

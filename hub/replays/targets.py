@@ -81,7 +81,9 @@ def _made(factory: Callable[[], Any], original: Original) -> Any:
     except Exception as error:
         name = getattr(factory, "__qualname__", type(factory).__qualname__)
         raise ReplayImpossible(
-            original.call_id, f"{name}() failed with {type(error).__name__}", "pass an instance as using="
+            original.call_id,
+            f"{name}() failed with {type(error).__name__}",
+            "give an instance, or a function without parameters that makes one",
         ) from error
 
 
