@@ -33,6 +33,8 @@ def with_methods(target: Any, wraps: Mapping[str, Wrap]) -> Any:
     """
     try:
         return _changed(target, wraps) if inspect.isclass(target) else _shown(target, wraps)
+    except NotTraceable:
+        raise
     except (TypeError, AttributeError) as error:
         remedy = "it can be neither changed nor derived from, as what is written in C; trace a function that calls it"
         raise NotTraceable(name_of(target), remedy) from error
@@ -58,7 +60,8 @@ def _changed(cls: type, wraps: Mapping[str, Wrap]) -> type:
 
 
 def _is_method(found: Any) -> bool:
-    return isinstance(found, staticmethod | classmethod) or is_function(found)
+    """Whether *found* in a class can be wrapped there. A `partialmethod`, for one, only makes functions when asked."""
+    return isinstance(found, staticmethod | classmethod) or (is_function(found) and callable(found))
 
 
 def _method(method: Any, wrap: Wrap, owner: Any) -> Any:

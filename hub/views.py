@@ -29,7 +29,21 @@ def subclass(cls: type, members: Mapping[str, Any], *mixins: type) -> type:
     if hasattr(cls, "__del__"):
         names["__del__"] = _leave_open
     bases = (*mixins, cls) if issubclass(cls, _Face) else (_Face, *mixins, cls)
-    return type(cls)(cls.__name__, bases, {**names, **members})
+    made: type = _maker(type(cls)).__new__(type(cls), cls.__name__, bases, {**names, **members})
+    return made
+
+
+_KNOWN_MAKERS = frozenset({"abc", "builtins", "enum", "pydantic", "typing", "typing_extensions"})
+
+
+def _maker(meta: type) -> Any:
+    """The first of *meta*'s classes that is no program's own: those keep registers of classes, want arguments that
+    nobody here knows, or refuse. What they gave the class its subclass has."""
+    for each in meta.__mro__:
+        new = each.__dict__.get("__new__")
+        if new is not None and (type(new) is not staticmethod or each.__module__.partition(".")[0] in _KNOWN_MAKERS):
+            return each
+    return type
 
 
 def _leave_open(self: Any) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import copy
 import dataclasses
+import functools
 import gc
 import pickle
 import threading
@@ -14,7 +16,7 @@ import pytest
 from openai import OpenAI
 from pydantic import BaseModel
 
-from hub import traced
+from hub import NotTraceable, traced
 from tests.calls_of import ListHub
 
 
@@ -167,6 +169,31 @@ def test_the_class_does_not_hear_of_a_subclass_and_of_the_programs_own_it_does(h
     assert heard == ["Own"]
 
 
+class Registering(type):
+    made: list[str] = []  # noqa: RUF012
+
+    def __new__(cls, name: str, bases: Any, namespace: Any, *, tag: str) -> Any:
+        cls.made.append(name)
+        return super().__new__(cls, name, bases, namespace)
+
+    def __init__(cls, name: str, bases: Any, namespace: Any, *, tag: str) -> None:
+        super().__init__(name, bases, namespace)
+        cls.made.append(name)
+
+
+class AbstractRegistering(Registering, abc.ABCMeta): ...
+
+
+@pytest.mark.parametrize("meta", [Registering, AbstractRegistering])
+def test_nor_does_a_metaclass_which_may_want_arguments_or_keep_a_register(hub: ListHub, meta: Any) -> None:
+    made = meta("Made", (Plain,), {}, tag="x")
+    Registering.made.clear()
+    seen = face(made(), hub)
+    assert Registering.made == []
+    assert isinstance(seen, made)
+    assert seen.generate("x") == hub.call.text == "state"
+
+
 class Forwarding(Plain):
     def __getattr__(self, name: str) -> str:
         if name.startswith("__"):
@@ -188,6 +215,26 @@ def test_unknown_attributes_are_forwarded_and_stream_is_there_exactly_when_it_wa
     seen = traced(Streaming(), methods=["generate", "stream"], hub=hub)
     assert list(seen.stream("x")) == ["state"]
     assert len(hub.call.of("llm:response")) == 1
+
+
+class Whole:
+    async def _complete(self, style: str, messages: Any) -> str:
+        return f"{style}: {messages}"
+
+    complete = functools.partialmethod(_complete, "short")
+
+    @functools.singledispatchmethod
+    def stream(self, messages: Any) -> Any:
+        yield "one"
+
+
+def test_a_method_that_is_made_when_it_is_asked_for_is_wrapped_where_there_is_an_instance(hub: ListHub) -> None:
+    seen = traced(Whole(), hub=hub)
+    assert asyncio.run(seen.complete("x")) == "short: x"
+    assert list(seen.stream("x")) == ["one"]
+    assert [call.status for call in hub.calls] == ["ok", "ok"]
+    with pytest.raises(NotTraceable, match="only there once there is an instance"):
+        traced(Whole, hub=hub)
 
 
 class Closing(Plain):
