@@ -386,6 +386,11 @@ def test_an_event_beyond_the_bound_is_left_out_and_the_next_one_read(pieces: lis
     assert parser.feed(b"data: small\n\n") == [b"small"]
 
 
+def test_a_byte_order_mark_hides_no_event() -> None:
+    parser = SSEData(50)
+    assert parser.feed(b"\xef\xbb") + parser.feed(b"\xbfdata: first\n\n") == [b"first"]
+
+
 def test_an_error_in_mid_stream_is_the_streams_error() -> None:
     reader = StreamReader(1 << 20)
     reader.feed(events(CHUNKS[0], {"error": {"message": "overloaded", "type": "server_error", "code": None}}))

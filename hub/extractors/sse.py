@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_BOM = b"\xef\xbb\xbf"
+
 
 class SSEData:
     """Feed it bytes; it gives the data of each event that is complete.
@@ -32,6 +34,8 @@ class SSEData:
             self._keep(rest)
         events: list[bytes] = []
         for line in lines:
+            if line.startswith(_BOM):
+                line = line[len(_BOM) :]
             if line.startswith(b"data:"):
                 self._data_size += len(line)
                 if self._data_size <= self._max_event:
