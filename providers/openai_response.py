@@ -10,13 +10,15 @@ text under `raw_arguments`, and sent back as that text; it is not in `tool_calls
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
-from hub.extractors.openai_stream import ChatStream
+from hub.extractors.openai_stream import ChatStream, texts_of_parts
 from hub.extractors.usage import cost_of, usage_of
 from providers.contract import (
     ChatResponse,
@@ -86,7 +88,7 @@ def usage_in(answer: JSON) -> Usage | None:
     assert isinstance(told, Mapping)
     cost = cost_of(told.get("cost"))
     return Usage(
-        input_tokens=counts["input_tokens"] - (counts["cache_write_tokens"] or 0),
+        input_tokens=max(counts["input_tokens"] - (counts["cache_write_tokens"] or 0), 0),
         output_tokens=counts["output_tokens"],
         total_tokens=counts["input_tokens"] + counts["output_tokens"],
         reasoning_tokens=counts["reasoning_tokens"],
@@ -117,10 +119,10 @@ def _blocks_of_parts(parts: list[Any]) -> Iterator[Any]:
     for part in parts:
         if not isinstance(part, Mapping):
             continue
-        if (thought := part.get("thinking")) is not None:
-            told = [{"text": thought}] if isinstance(thought, str) else thought
-            yield ThinkingBlock(thinking="".join(_text(one.get("text")) or "" for one in told))
-        elif text := _text(part.get("text")):
+        thought, text = texts_of_parts([part])
+        if thought:
+            yield ThinkingBlock(thinking=thought)
+        if text:
             yield TextBlock(text=text)
 
 
@@ -142,12 +144,17 @@ def _arguments(raw: Any) -> dict[str, Any] | None:
         if not raw.strip():
             return {}
         try:
-            raw = orjson.loads(raw)
-        except ValueError:
+            read = orjson.loads(raw)
+            raw = json.loads(raw) if _LONG_NUMBER.search(raw) else read
+        except (ValueError, RecursionError):
             return None
     if raw is None:
         return {}
     return raw if isinstance(raw, dict) else None
+
+
+_LONG_NUMBER = re.compile(r"\d{19}")
+"""orjson rounds whole numbers beyond 64 bits; an amount in wei is one."""
 
 
 def _is_unread(block: ToolCallBlock) -> bool:
@@ -180,6 +187,8 @@ class Assembly:
         self._more: dict[str, Any] = {}
         self._blocks: list[str] = []
         """Keys of the blocks begun, in the order of the first piece of each."""
+        self._calls: dict[int, str | None] = {}
+        """Ids of the calls begun, by index."""
 
     def add(self, chunk: JSON) -> StreamChunk | None:
         """What *chunk* adds; None when that is nothing to show."""
@@ -194,19 +203,29 @@ class Assembly:
 
     def _shown(self, delta: JSON) -> StreamChunk | None:
         piece = StreamChunk()
-        if calls := [_call_piece(one) for one in delta.get("tool_calls") or ()]:
+        if calls := [self._call_piece(one) for one in delta.get("tool_calls") or ()]:
             piece.tool_calls = calls
             self._place(piece, "tool_call", f"call {calls[0].index}")
-        if text := _text(delta.get("content")):
+        content = delta.get("content")
+        thoughts, text = texts_of_parts(content) if isinstance(content, list) else ("", _text(content))
+        if text:
             piece.delta += text
             self._place(piece, "text", "text")
         if refusal := _text(delta.get("refusal")):
             piece.delta += refusal
             self._place(piece, "text", "refusal")
-        if thought := next((text for name in _THOUGHTS if (text := _text(delta.get(name)))), None):
+        if thought := next((text for name in _THOUGHTS if (text := _text(delta.get(name)))), thoughts):
             piece.thinking = thought
             self._place(piece, "thinking", "thinking")
         return None if piece.block_type is None else piece
+
+    def _call_piece(self, call: JSON) -> ToolCallDelta:
+        told = call.get("function") or {}
+        index, call_id, name = call.get("index") or 0, _text(call.get("id")), _text(told.get("name"))
+        if name and call_id and self._calls.get(index) not in (None, call_id):
+            index = max(self._calls) + 1  # as ChatStream puts them together
+        self._calls[index] = self._calls.get(index) or call_id
+        return ToolCallDelta(index=index, id=call_id, name=name, arguments=_text(told.get("arguments")) or "")
 
     def _place(self, piece: StreamChunk, kind: str, key: str) -> None:
         if key not in self._blocks:
@@ -227,13 +246,3 @@ class Assembly:
             by_key = dict(zip(keys, response.content, strict=True))
             response.content = [by_key[key] for key in self._blocks]
         return response
-
-
-def _call_piece(call: JSON) -> ToolCallDelta:
-    told = call.get("function") or {}
-    return ToolCallDelta(
-        index=call.get("index") or 0,
-        id=_text(call.get("id")),
-        name=_text(told.get("name")),
-        arguments=_text(told.get("arguments")) or "",
-    )

@@ -101,6 +101,19 @@ def test_what_is_no_answer_is_none(document: dict[str, Any]) -> None:
     assert response_of(document) is None
 
 
+def test_whole_numbers_in_arguments_are_exact_however_large() -> None:
+    (call_with,) = calls_of(answer({"tool_calls": [call('{"wei": 123456789012345678901234567890}')]}))
+    assert call_with.arguments == {"wei": 123456789012345678901234567890}
+
+
+def test_tokens_are_never_less_than_none() -> None:
+    usage = usage_in(
+        {"usage": {"prompt_tokens": 3, "completion_tokens": 2, "prompt_tokens_details": {"cache_write_tokens": 50}}}
+    )
+    assert usage is not None
+    assert usage.input_tokens == 0
+
+
 def test_usage_contains_what_was_read_from_a_cache_and_not_what_was_written_to_it() -> None:
     usage = usage_in(
         {
@@ -176,9 +189,21 @@ def test_streamed_calls_are_put_together_by_index() -> None:
 
 def test_calls_that_all_have_the_same_index_are_told_apart_by_their_ids() -> None:
     pieces = [{"index": 0, "id": name, "function": {"name": name, "arguments": "{}"}} for name in ("a", "b")]
-    _, response = assembled(delta(tool_calls=pieces[:1]), delta(tool_calls=pieces[1:]))
+    shown, response = assembled(delta(tool_calls=pieces[:1]), delta(tool_calls=pieces[1:]))
     assert response is not None
     assert [call.name for call in response.tool_calls or ()] == ["a", "b"]
+    assert [piece.index for one in shown for piece in one.tool_calls or ()] == [0, 1]
+    assert [one.block_index for one in shown] == [0, 1]
+
+
+def test_streamed_content_in_parts_is_read() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    shown, response = assembled(
+        delta(content=[thought]), delta(content=[{"type": "text", "text": "4"}]), delta(content="2")
+    )
+    assert response is not None
+    assert response.content == [ThinkingBlock(thinking="hm"), TextBlock(text="42")]
+    assert [(one.block_index, one.thinking, one.delta) for one in shown] == [(0, "hm", ""), (1, "", "4"), (1, "", "2")]
 
 
 def test_the_blocks_of_the_response_are_in_the_order_in_which_they_began() -> None:

@@ -14,6 +14,19 @@ _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
 _DELTA = frozenset({*_TEXTS, "role", "tool_calls"})
 
 
+def texts_of_parts(parts: list[Any]) -> tuple[str, str]:
+    """Thoughts and text of a content that is a list of parts, as Mistral's reasoning models give it."""
+    thoughts: list[str | None] = []
+    said: list[str | None] = []
+    for part in parts:
+        thought = get(part, "thinking")
+        if thought is None:
+            said.append(text(get(part, "text")))
+        else:
+            thoughts += [thought] if isinstance(thought, str) else [text(get(one, "text")) for one in thought]
+    return "".join(filter(None, thoughts)), "".join(filter(None, said))
+
+
 class ChatStream:
     """Chunks of chat and text completions become messages.
 
@@ -76,7 +89,13 @@ class _Choice:
             return
         self.role = text(get(delta, "role")) or self.role
         for name in _TEXTS:
-            self._more(name, get(delta, name))
+            value = get(delta, name)
+            if type(value) is list:
+                thoughts, said = texts_of_parts(value)
+                self._more("reasoning_content", thoughts)
+                self._more("content", said)
+            else:
+                self._more(name, value)
         for call in get(delta, "tool_calls") or ():
             self._tool(call)
 
