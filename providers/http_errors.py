@@ -146,13 +146,27 @@ def _said(body: bytes | str) -> _Said:
         error = error["error"]
     if not isinstance(error, Mapping):
         return _Said(error if isinstance(error, str) else "", (), None)
-    message = next(
-        (told for key in ("message", "detail", "msg", "error_description") if isinstance(told := error.get(key), str)),
-        "",
-    )
+    message = next((told for key in _MESSAGES if (told := _told(error.get(key)))), "")
     numbers = (int(code) for code in _values(error, "code", "status") if str(code).isdecimal() and len(str(code)) == 3)
     status = next((number for number in numbers if 400 <= number < 600), None)
     return _Said(message, tuple(str(code).lower() for code in _codes(error)), status)
+
+
+_MESSAGES = ("message", "detail", "msg", "error_description", "errors")
+
+
+def _told(words: Any) -> str:
+    """FastAPI and others list what is wrong, and where: [{"loc": ["body", "n"], "msg": "..."}]."""
+    if isinstance(words, str):
+        return words
+    listed = [one for one in words[:5] if isinstance(one, Mapping)] if isinstance(words, list) else []
+    told = []
+    for one in listed:
+        said = one.get("msg") or one.get("message")
+        if isinstance(said, str):
+            place = one.get("loc")
+            told.append(f"{'.'.join(map(str, place))}: {said}" if isinstance(place, list) and place else said)
+    return ", ".join(told)
 
 
 def _codes(error: Mapping[str, Any]) -> Iterator[Any]:

@@ -120,8 +120,14 @@ class MockProvider:
         ]
 
     def get_model_for_tier(self, tier: ModelTier) -> str:
-        """The model the script's tiers name."""
-        return self._tiers[ModelTier(tier)]
+        """The model the script's tiers name. Raises: ConfigurationError: There is no such tier."""
+        try:
+            return self._tiers[ModelTier(tier)]
+        except ValueError:
+            known = ", ".join(tier.value for tier in ModelTier)
+            raise ConfigurationError(
+                f"{self._name} has no model for tier {str(tier)!r}; there are {known}", provider=self._name
+            ) from None
 
     def parse_tool_calls(self, response: ChatResponse) -> list[ToolCall]:
         return tool_calls_of(response)
@@ -234,7 +240,7 @@ def _script(answers: Any) -> Iterator[Answer]:
         answers = _echo
     if callable(answers):
         return iter(lambda: answers, None)
-    if isinstance(answers, str | ChatResponse | ToolCall):
+    if isinstance(answers, str | int | BaseException | ChatResponse | ToolCall | Scripted):
         raise ConfigurationError("answers is one answer; give a list of them, or a callable that answers every request")
     return iter(answers)
 

@@ -315,6 +315,14 @@ def test_a_stream_is_tried_again_only_before_its_first_piece() -> None:
     assert len(provider.requests) == 2
 
 
+def test_a_tier_that_is_none_and_a_script_that_is_no_list_are_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigurationError, match="'huge'; there are local_small"):
+        MockProvider().get_model_for_tier("huge")  # type: ignore[arg-type]
+    for answers in (429, ValueError(), Scripted(content="x")):
+        with pytest.raises(ConfigurationError, match="give a list"):
+            MockProvider(answers=answers)  # type: ignore[arg-type]
+
+
 def test_tiers_have_models_that_can_be_chosen() -> None:
     provider = MockProvider(tiers={ModelTier.HOSTED_LARGE: "big"})
     assert provider.get_model_for_tier(ModelTier.HOSTED_LARGE) == "big"
