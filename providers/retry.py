@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
 from hub.extractors.failures import is_transient, retry_after_ms, seconds_to_wait, status_of
 from hub.extractors.values import get
-from providers.attempts import Attempts
+from hub.tries import Attempts
 from providers.errors import ConfigurationError
 
 if TYPE_CHECKING:
