@@ -133,9 +133,8 @@ class LoneExchange(WireCall):
             self._remember()
 
     def _remember(self) -> None:
-        event_id = getattr(self.call, "response_event_id", None)
-        if event_id is not None:
-            _failed.set((self._key, event_id))
+        if self.call.response_event_id is not None:
+            _failed.set((self._key, self.call.response_event_id))
 
 
 _failed: ContextVar[tuple[int, str] | None] = ContextVar("hub_failed_exchange", default=None)

@@ -1,4 +1,4 @@
-"""What a provider is, and what goes in and comes out: requests, responses and their blocks, usage, models.
+"""What a provider is, and what goes in and comes out: requests, responses and their blocks, usage.
 
 Structurally the same as the models of amplifier-core 2.0.2 (read 2026-11-20): what `model_dump` gives of one side
 `model_validate` of the other takes, and nothing of either is lost. Keys that no field names are kept.
