@@ -178,13 +178,18 @@ class HTTP:
         finally:
             await pieces.aclose()
 
+    def _at(self, path: str) -> httpx.URL:
+        """*path* below the base, whose own path and query go as they were written."""
+        base, mark, query = self._base.raw_path.partition(b"?")
+        return self._base.copy_with(raw_path=base.rstrip(b"/") + path.encode() + mark + query)
+
     async def _send(
         self, asking: Asking, method: str, path: str, body: bytes | None, limit: float, accept: str
     ) -> httpx.Response:
         client = self._connections.client()
         request = client.build_request(
             method,
-            self._base.copy_with(path=self._base.path.rstrip("/") + path),
+            self._at(path),
             content=body,
             headers={**self._headers, "accept": accept},
             timeout=httpx.Timeout(limit, connect=min(limit, _CONNECT)),

@@ -208,6 +208,15 @@ def test_azures_header_query_and_path_are_sent_without_a_bearer_token() -> None:
     assert "authorization" not in headers
 
 
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/acc%2Fount/v1", "/a%20b?x=a%2Fb+c&y="])
+def test_an_addresss_path_and_query_are_sent_as_they_are_written(path: str) -> None:
+    with RawServer(Play(plain(completion()))) as raw:
+        asyncio.run(provider_at(raw.base_url.replace("/v1", path)).complete(ask()))
+        target = raw.requests[0].split(b" ")[1].decode()
+    base, mark, query = path.partition("?")
+    assert target == f"{base.rstrip('/')}/chat/completions{mark}{query}"
+
+
 def test_an_auth_signs_requests_instead_of_the_key() -> None:
     class Signed(httpx.Auth):
         def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
