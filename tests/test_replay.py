@@ -315,6 +315,23 @@ def test_to_change_a_parameter_to_what_it_was_changes_nothing(at: Bench) -> None
     assert at.replay(model=MODEL, params={"temperature": 0.2}).fidelity == "exact"
 
 
+def test_a_call_that_sent_several_requests_is_asked_once_and_says_so(at: Bench) -> None:
+    client = at.client()
+
+    @at.hub.traced(provider="openai", model=MODEL)
+    def agent(messages: list[Any]) -> Any:
+        client.chat.completions.create(model=MODEL, messages=messages)
+        return client.chat.completions.create(model=MODEL, messages=[*messages, *messages])
+
+    agent(ask("Twice"))
+    done = at.replay()
+    assert done.lost == {
+        "requests": "the call sent 2 different ones; what was asked for is sent once",
+        "body": "nobody can compare its bytes: they were not recorded, or several were sent",
+    }
+    assert len(at.sent) == 3
+
+
 def test_what_was_redacted_is_named_by_its_place(at: Bench) -> None:
     at.client().chat.completions.create(
         model=MODEL, messages=ask(f"My key is {KEY}, keep it"), metadata={"api_key": "hunter2-and-more"}
@@ -611,7 +628,7 @@ def test_a_replay_under_another_capture_is_exact_all_the_same(at: Bench, tmp_pat
         done = replay(call, hub=terse)
         assert done.fidelity == "exact"
         assert replay(call, at.plain_client(), hub=terse).lost == {
-            "body": "its bytes were not recorded, so that nobody can compare them"
+            "body": "nobody can compare its bytes: they were not recorded, or several were sent"
         }
     assert at.sent == [at.sent[0]] * 3
 

@@ -248,6 +248,29 @@ def test_what_a_store_says_of_its_body_is_no_proof(at: Bench, tmp_path: Path) ->
         assert other.exchanges()[0].body == at.sent[0]
 
 
+@pytest.mark.parametrize("depth", [900, 1000])
+def test_messages_nested_without_end_are_impossible(at: Bench, depth: int) -> None:
+    call = record(at)
+    stored = at.reader.call(call)
+    nested: Any = []
+    for _ in range(depth):
+        nested = [nested]
+    said = {"messages": [{"role": "user", "content": nested}]}
+    marks = {"redacted": 1, "bytes": 0}
+    stored.__dict__["content"] = [
+        {**event, "content": said if event["type"] == "llm:request:debug" else None, "data": {**event["data"], **marks}}
+        for event in stored.content
+    ]
+
+    def takes(messages: list[Any]) -> str:
+        raise AssertionError
+
+    for using in (None, takes):
+        with pytest.raises(ReplayImpossible):
+            at.replay(using, call=stored)
+    assert len(at.sent) == 1
+
+
 def test_damaged_content_is_impossible_or_named_and_never_a_crash(at: Bench, tmp_path: Path) -> None:
     call = record(at)
     for wire in (

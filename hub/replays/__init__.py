@@ -70,11 +70,15 @@ def prepare(
     hub: Hub | None = None,
 ) -> Plan:
     """What `areplay` would send where; nothing leaves. Raises: StoreError, ReplayImpossible"""
-    original = read(stored)
     recorder = default() if hub is None else None if hub.closed else hub.recorder
-    return plan(
-        original, resolve(using, original), model=model, params=params or {}, recorder=recorder, hub=hub, run=new_id()
-    )
+    try:
+        original = read(stored)
+        target = resolve(using, original)
+        return plan(original, target, model=model, params=params or {}, recorder=recorder, hub=hub, run=new_id())
+    except RecursionError as error:
+        raise ReplayImpossible(
+            stored.id, "its request is nested deeper than it can be read", "make the call again with a flatter one"
+        ) from error
 
 
 def _stored(call: str | StoredCall, db_url: str | None, hub: Hub | None) -> StoredCall:

@@ -18,7 +18,7 @@ from hub.replays.witness import Testimony
 Fidelity = Literal["exact", "lossy"]
 
 _CHANGED = "changed by you"
-_UNSEEN = "its bytes were not recorded, so that nobody can compare them"
+_UNSEEN = "nobody can compare its bytes: they were not recorded, or several were sent"
 _CUT = "its bytes were cut before they were kept"
 
 _DEEP = ("messages", "input", "tools", "response_format", "text", "reasoning")

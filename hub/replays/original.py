@@ -137,7 +137,7 @@ def _refuse_without_content(call_id: str, data: Data, requests: Sequence[_Reques
         )
     for request in requests:
         expected, found = request.debug.get("bytes"), request.content
-        if isinstance(expected, int) and expected > len(orjson.dumps(found) if found else b""):
+        if isinstance(expected, int) and expected > len(_encoded(found) if found else b""):
             if "shed" in request.data or "shed" in request.debug:
                 continue
             gone = "its content was erased" if not found else "part of its content was erased"
@@ -180,11 +180,17 @@ def _bodies(requests: Sequence[_Request], messages: list[Any] | None) -> Iterato
             between = request.content.get("messages", messages)
             if not isinstance(between, list):  # they were too much to keep, and were left out
                 continue
-            raw = head.encode("utf-8", "surrogatepass") + orjson.dumps(between) + tail.encode("utf-8", "surrogatepass")
+            raw = head.encode("utf-8", "surrogatepass") + _encoded(between) + tail.encode("utf-8", "surrogatepass")
         else:
             continue
-        hidden = "redacted" in request.data and MARK.encode() in raw
-        yield raw, not (wire.get("changed") or hidden or "shed" in request.data)
+        yield raw, not wire.get("changed")
+
+
+def _encoded(stored: Any) -> bytes:
+    try:
+        return orjson.dumps(stored)
+    except TypeError as error:  # it was JSON before, so that nothing else can be wrong with it
+        raise RecursionError("nested deeper than can be encoded") from error
 
 
 def bodies(events: Sequence[EventRecord]) -> list[tuple[bytes, bool]]:
