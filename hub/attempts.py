@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hub.calls import Call
-from hub.outcomes import AttemptFacts, Outcome, error_type_of
+from hub.outcomes import AttemptFacts, Outcome
 
 
 def last_attempt_of(call: Call) -> AttemptFacts | None:
@@ -45,7 +45,7 @@ def attempt_of(layer: Call) -> tuple[Outcome | None, AttemptFacts]:
         "reported_cost_usd": facts.get("reported_cost_usd"),
         "status_code": facts.get("status_code"),
         "retry_after_ms": facts.get("retry_after_ms"),
-        "error_type": facts.get("error_type") or (None if error is None else error_type_of(error)),
+        "error_type": facts.get("error_type") or (None if error is None else error.type),
     }
     return outcome, {key: value for key, value in told.items() if value is not None}  # type: ignore[return-value]
 

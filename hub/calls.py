@@ -17,6 +17,7 @@ from hub.events import Data
 from hub.log import Log, Stream
 from hub.outcomes import (
     AttemptFacts,
+    Failure,
     Outcome,
     RequestFacts,
     ResponseFacts,
@@ -222,7 +223,8 @@ class Call:
             self.untold.remove(layer)
         except ValueError:  # another thread was here
             return
-        self.recorder.write_layer_as_attempt(layer, facts, error, followed=followed)
+        if self.began:  # or sampling left it out
+            self.recorder.write_layer_as_attempt(layer, facts, error, followed=followed)
         if layer.outcome is not None:
             layer.outcome.error = None
 
@@ -264,7 +266,8 @@ class Call:
         if facts.get("response_cached") and self.is_alone:
             facts = from_cache(facts)
         ended_ns = self.recorder.clock.monotonic() if self.ends_ns is None else self.ends_ns
-        self.outcome = Outcome(facts, error, status or status_of(error), ended_ns)
+        failure = None if error is None else Failure.of(error)
+        self.outcome = Outcome(facts, failure, status or status_of(error), ended_ns)
         if self.layers:
             for layer in self.layers[:]:
                 if layer.waits_for_outer:
@@ -294,8 +297,8 @@ class Call:
             self.parent._layer_finished(self)
 
     def _release(self) -> None:
-        """Let go of what was only to be written. Frames of a traceback hold the call, which must not hold its error:
-        such a circle keeps all their variables. Contexts hold it too, a pooled connection's for one, and live long."""
+        """Let go of what was only to be written. Frames of a traceback hold the call; contexts do too, a pooled
+        connection's for one, and live long."""
         self.raw_request = self.messages = self.newest_wire = None
         self.facts["messages"] = self.facts["tools"] = None
         self.facts.pop("raw", None)
@@ -312,6 +315,8 @@ class Call:
                 known, self._newest_answer = layer, known
             if known is not None:
                 known._shed_answer()
+        if "finished" not in self.root._left:  # a stream that outlived the call
+            layer._release()
         if self.outcome is not None and not self._has_open_layer():
             self._finish()
 

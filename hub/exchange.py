@@ -12,8 +12,7 @@ from hub.calls import Call, Tokens
 from hub.extractors import response_facts
 from hub.extractors.failures import is_transient, retry_after_ms
 from hub.extractors.wire import StreamReader, body_facts, inflater
-from hub.facts import text_of
-from hub.outcomes import AttemptFacts, ResponseFacts, error_type_of
+from hub.outcomes import AttemptFacts, ResponseFacts, error_type_of, text_of
 from hub.watch import let_go, max_body_bytes, trouble
 
 F = TypeVar("F", bound=Callable[..., Any])

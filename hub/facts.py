@@ -8,7 +8,7 @@ from typing import Any, Literal
 from hub.calls import Call
 from hub.events import Data, FrameEvent
 from hub.messages import count_and_system
-from hub.outcomes import Outcome, RequestFacts, error_type_of
+from hub.outcomes import Outcome, RequestFacts
 
 Capture = Literal["none", "summary", "full"]
 
@@ -76,7 +76,7 @@ def response_data(call: Call, outcome: Outcome) -> Data:
     if chunks := call.chunk_count or facts.get("chunk_count"):
         data["chunk_count"] = chunks
     if outcome.error is not None and "error_type" not in data:
-        data["error_type"] = error_type_of(outcome.error)
+        data["error_type"] = outcome.error.type
     return data
 
 
@@ -91,16 +91,6 @@ def without_content(event: FrameEvent) -> FrameEvent:
     del slim["content"]
     slim["data"] = {**event["data"], "shed": {"reason": "size", "bytes": event["data"].get("bytes")}}
     return slim
-
-
-def text_of(error: BaseException | None) -> str | None:
-    """The message of *error*; None if it has none, or will not tell."""
-    if error is None:
-        return None
-    try:
-        return str(error) or None
-    except Exception:
-        return None
 
 
 def tool_names(tools: Sequence[Any] | None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 Usage = Mapping[str, int | None]
 
@@ -81,12 +81,29 @@ class RequestFacts(TypedDict, total=False):
     """What else there is of the request; content."""
 
 
+class Failure(NamedTuple):
+    """What is kept of an exception: never itself, which keeps its frames and all that they hold alive."""
+
+    type: str
+    text: str | None
+    """Content."""
+    identity: int
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        return cls(error_type_of(error), text_of(error), id(error))
+
+    def is_same(self, other: Failure | None) -> bool:
+        """Whether both are of one exception; what took the place of one that is gone has mostly another type."""
+        return other is not None and (self.identity, self.type) == (other.identity, other.type)
+
+
 class Outcome:
     """How a call or layer ended."""
 
     __slots__ = ("ended_ns", "error", "facts", "status")
 
-    def __init__(self, facts: ResponseFacts, error: BaseException | None, status: str, ended_ns: int) -> None:
+    def __init__(self, facts: ResponseFacts, error: Failure | None, status: str, ended_ns: int) -> None:
         self.facts, self.error, self.status, self.ended_ns = facts, error, status, ended_ns
 
 
@@ -103,6 +120,16 @@ def error_type_of(error: BaseException) -> str:
     """The qualified name of its class, builtins without module: OpenTelemetry's rule for error.type."""
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def text_of(error: BaseException | None) -> str | None:
+    """The message of *error*; None if it has none, or will not tell."""
+    if error is None:
+        return None
+    try:
+        return str(error) or None
+    except Exception:
+        return None
 
 
 def from_cache(facts: ResponseFacts) -> ResponseFacts:
@@ -140,8 +167,8 @@ def together(own: Outcome, inner: Sequence[Outcome]) -> Outcome:
     elif late:
         ended_ns = last.ended_ns if status == "ok" else ended_ns
     facts: ResponseFacts = {**known, **{k: v for k, v in own.facts.items() if v is not None}}  # type: ignore[typeddict-item]
-    if own.error is not None and own.error is not last.error and not own.facts.get("error_type"):
-        facts["error_type"] = error_type_of(own.error)  # it may have been made of another one
+    if own.error is not None and not own.error.is_same(last.error) and not own.facts.get("error_type"):
+        facts["error_type"] = own.error.type  # it may have been made of another one
     _count(facts, own.facts, inner)
     return Outcome(facts, error, status, ended_ns)
 

@@ -8,10 +8,9 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 from hub.calls import Call, current_call
-from hub.facts import text_of
 from hub.groups import GroupCall
 from hub.harmless import log
-from hub.outcomes import AttemptFacts, RequestFacts, error_type_of
+from hub.outcomes import AttemptFacts, RequestFacts, error_type_of, text_of
 
 if TYPE_CHECKING:
     from hub.recorder import Recorder

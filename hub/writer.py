@@ -26,7 +26,6 @@ from hub.facts import (
     request_data,
     response_data,
     tells_more,
-    text_of,
     tool_names,
     weigh,
     without_content,
@@ -34,7 +33,7 @@ from hub.facts import (
 from hub.harmless import log
 from hub.log import Appended, Log, Pressure, Priority, Stream
 from hub.messages import summarise
-from hub.outcomes import AttemptFacts, ResponseFacts
+from hub.outcomes import AttemptFacts, Outcome, ResponseFacts
 from hub.tracing_context import Minted
 
 MAX_ERROR_TEXT = 8_192
@@ -210,7 +209,7 @@ class Writer:
             if outcome is not None:
                 since = self.clock.monotonic() - outcome.ended_ns
                 went_well = outcome.status == "ok" and not told
-                error = text_of(outcome.error) or outcome.facts.get("error_message") or error
+                error = _said_by(outcome) or error
             if followed:
                 facts["delay_ms"] = since / 1e6
             kind = "provider:attempt" if went_well else "provider:retry"
@@ -245,7 +244,7 @@ class Writer:
         if self.capture != "none":
             content, marks = self._response_content(outcome.facts)
             data.update(marks)
-            error = text_of(outcome.error) or outcome.facts.get("error_message")
+            error = _said_by(outcome)
             if error:
                 response["content"] = {"error": self._error_text(error)}
             events.append(self._debug_event("llm:response:debug", content, []))
@@ -353,6 +352,11 @@ class Writer:
 
     def _error_text(self, error: str) -> str:
         return truncate(self._clean(error)[0], MAX_ERROR_TEXT)
+
+
+def _said_by(outcome: Outcome) -> str | None:
+    """The text of the error it ended with."""
+    return (outcome.error and outcome.error.text) or outcome.facts.get("error_message")
 
 
 def _noted(marks: Marks | None) -> Data:

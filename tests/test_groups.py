@@ -175,7 +175,9 @@ def test_retries_side_by_side_in_one_call_are_told_apart(log: ListLog, recorder:
     assert response(log)["attempts"] == 9
 
 
-def test_a_group_left_out_by_sampling_is_counted_once_and_silent(log: ListLog) -> None:
+def test_a_group_left_out_by_sampling_is_counted_once_and_silent(
+    log: ListLog, caplog: pytest.LogCaptureFixture
+) -> None:
     recorder = recorder_on(log, sample_rate=0.0)
     group = recorder.group()
     with group.active():
@@ -186,7 +188,7 @@ def test_a_group_left_out_by_sampling_is_counted_once_and_silent(log: ListLog) -
         inner.end()
         group.retry_follows({"delay_ms": 1.0}, error=None, began_ns=0)
     group.end()
-    assert (log.records, log.unsampled, current_call.get()) == ([], 1, None)
+    assert (log.records, log.unsampled, current_call.get(), caplog.text) == ([], 1, None, "")
 
 
 def test_layers_that_begin_in_several_threads_are_one_call(log: ListLog, recorder: Recorder) -> None:

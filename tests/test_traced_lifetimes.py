@@ -87,6 +87,31 @@ def test_an_exception_is_gone_with_its_last_user_as_unwrapped(hub: ListHub) -> N
     assert [call.error for call in hub.calls] == ["no"] * 4
 
 
+def test_an_exception_within_a_call_that_goes_on_is_gone_too(hub: ListHub) -> None:
+    @traced(hub=hub)
+    def agent(prompt: str) -> str:
+        assert is_gone_at_once(lambda: traced(fail, hub=hub)(prompt))
+        return "text"
+
+    assert agent("x") == "text"
+    assert (hub.call.status, hub.call.response["attempts"]) == ("ok", 1)
+
+
+def test_an_exception_of_a_stream_that_outlives_its_call_is_gone_too(hub: ListHub) -> None:
+    streams: list[Any] = []
+
+    @traced(hub=hub)
+    def outer(prompt: str) -> str:
+        streams.append(traced(fail_late, hub=hub)(prompt))
+        next(streams[0])
+        raise Refused("sooner")
+
+    with pytest.raises(Refused, match="sooner"):
+        outer("x")
+    assert is_gone_at_once(lambda: next(streams.pop()))
+    assert (hub.call.status, hub.call.error) == ("error", "sooner")
+
+
 @pytest.mark.parametrize("switches", ["fail=400", "cut=1"])
 def test_an_exception_of_an_sdk_is_gone_with_its_last_user(hub: ListHub, server: LoopbackServer, switches: str) -> None:
     with OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as plain:
