@@ -69,6 +69,9 @@ class Call:
     noted: ResponseFacts | None = None
     """What was said of its answer before it ended; what `end` says comes first."""
     raw_request: bytes | None = None
+    awaits_attempt = False
+    """An attempt failed, and the one that is to follow has not begun: for those to say who try again. A layer that
+    begins makes it False."""
     attempt_began_ns: int | None = None
     """Monotonic: when the attempt under way began, if it is not the first."""
     _newest_answer: Call | None = None
@@ -190,6 +193,15 @@ class Call:
         failed = [x for x in since if x.outcome is not None and x.outcome.status != "ok"]
         return failed[-1] if failed else since[-1] if since else None
 
+    def ended_between_attempts(self) -> bool:
+        """Whether an ended call was called off while it waited to try again: its last attempt is one that failed."""
+        call: Call | None = self
+        while call is not None:
+            if call.awaits_attempt and not call.untold:
+                return True
+            call = call.answering()
+        return False
+
     def _next_attempt_at(self, began_ns: int) -> None:
         call: Call | None = self
         while call is not None:
@@ -208,6 +220,7 @@ class Call:
 
     def layer_began(self, layer: Call) -> None:
         """An inner call begins. Those that ended before it were attempts of this call."""
+        self.awaits_attempt = False
         if self.untold:
             self._tell_ended(None, followed=True)
         self.layers.append(layer)

@@ -68,7 +68,8 @@ def response_data(call: Call, outcome: Outcome) -> Data:
             data[key] = value
     if more := facts.get("more"):
         data = {**more, **data}
-    data["attempts"] = call.failed_attempts + 1
+    between = call.failed_attempts > 0 and call.ended_between_attempts()
+    data["attempts"] = call.failed_attempts + (not between)
     if (attempts := facts.get("attempts")) is not None and attempts > data["attempts"]:
         data["attempts"] = attempts
     if call.first_chunk_ns is not None:

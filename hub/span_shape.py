@@ -287,6 +287,8 @@ def _attempts(
         yield span
         start = min(failed_at + round((facts.get("delay_ms") or 0) * 1e6), end)
     answer, number = response["data"], len(retries) + 1
+    if (answer.get("attempts") or number) < number:  # called off before another began
+        return
     facts = {**(answer.get("last_attempt") or {}), "error_type": _error_type(answer)}
     facts.setdefault("status_code", answer.get("status_code"))
     span = SpanShape(f"attempt {number}", start, end, _attempt_attributes(request, asked, facts, number))

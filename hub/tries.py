@@ -85,6 +85,7 @@ class Attempts:
         self._began = self._clock()
         if self._call is not None:
             self._began_ns = self._call.recorder.clock.monotonic()
+            self._call.awaits_attempt = False
 
     def failed(self, error: BaseException, status: int | None, asked: float | None, delay: float) -> None:
         """It failed, and another begins in *delay* seconds. *asked* is what the answer said of that."""
@@ -100,8 +101,10 @@ class Attempts:
                 facts["retry_after_ms"] = asked * 1000.0
             if self._call is not None:
                 self._call.retry_follows(facts, error=text_of(error), began_ns=self._began_ns)
+                self._call.awaits_attempt = True
             for call in self._tries.failed():
                 call.retry_follows(facts, error=text_of(error), began_ns=0)
+                call.awaits_attempt = True
         except Exception as trouble:
             _warn(trouble)
 

@@ -236,7 +236,7 @@ class Writer:
     def _write_response(self, call: Call) -> None:
         outcome = call.result()
         data = self._clean_facts(response_data(call, outcome), RESPONSE_TEXTS, RESPONSE_NESTED)
-        if call.layers and (last := last_attempt_of(call)) is not None:
+        if call.layers and data["attempts"] > call.failed_attempts and (last := last_attempt_of(call)) is not None:
             data["last_attempt"] = self._clean(last)[0]
         response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
         call.response_event_id = response["id"]

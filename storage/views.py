@@ -80,7 +80,8 @@ SELECT call_id, max(coalesce(attempts, 1), failed_attempts + 1), {_at("attempt_n
   provider, coalesce(response_model, request_model), status_code, error_type, NULL, input_tokens, output_tokens,
   cost_nanos
 FROM hub_calls c
-WHERE NOT EXISTS (SELECT 1 FROM hub_attempts a WHERE a.call_id = c.call_id AND a.is_last = 1)
+WHERE (failed_attempts = 0 OR attempts IS NULL OR attempts > failed_attempts)
+  AND NOT EXISTS (SELECT 1 FROM hub_attempts a WHERE a.call_id = c.call_id AND a.is_last = 1)
 """
 
 LLM_EVENTS = f"""

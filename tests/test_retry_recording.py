@@ -14,6 +14,7 @@ import pytest
 from hub import traced
 from hub.demo.server import LoopbackServer
 from hub.recorder import set_default
+from hub.span_shape import shape_of
 from providers.config import ProviderConfig
 from providers.contract import ChatRequest, Message
 from providers.errors import InvalidRequestError, RateLimitError
@@ -282,6 +283,42 @@ def test_a_cancelled_retry_is_a_cancelled_call(hub: ListHub) -> None:
 
     asyncio.run(main())
     assert hub.call.status == "cancelled"
+    assert (hub.call.response["attempts"], len(hub.call.retries)) == (1, 1)
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["one layer", "two layers"])
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_call_that_is_cancelled_while_it_waits_has_the_attempts_that_were_made(
+    hub: ListHub, around: bool, after: int
+) -> None:
+    tried = []
+
+    @traced(provider="acme", model="m", hub=hub)
+    async def ask(prompt: str) -> str:
+        async def attempt() -> str:
+            tried.append(prompt)
+            raise slow(retry_after=60.0 if len(tried) > after else 0.0)
+
+        return await with_retry(attempt, base_delay=0.0)
+
+    async def main() -> None:
+        asked = traced(ask, provider="router", model="m", hub=hub) if around else ask
+        task = asyncio.create_task(asked("Hello"))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert len(tried) == after + 1
+    assert (hub.call.status, hub.call.response["attempts"], len(hub.call.retries)) == (
+        "cancelled",
+        after + 1,
+        after + 1,
+    )
+    shape = shape_of(hub.call.records)
+    assert shape is not None
+    assert len(shape.attempts) == after + 1
 
 
 def test_a_hub_that_fails_does_not_break_the_retry(hub: ListHub, monkeypatch: pytest.MonkeyPatch) -> None:
