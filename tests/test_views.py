@@ -156,6 +156,18 @@ def test_attempts_are_the_failed_ones_and_the_last(store: SQLiteStore, factory: 
     assert (last["duration_ms"], last["model"], last["input_tokens"]) == (1500.0, "gpt-4o-mini-2024-07-18", 250)
 
 
+def test_a_call_that_was_called_off_between_attempts_has_those_that_were_made(
+    store: SQLiteStore, factory: Factory
+) -> None:
+    request, debug, response, answer = factory.call(took_ms=3_000, response={"attempts": 1, "status": "cancelled"})
+    response["version"], answer["version"] = 4, 5
+    retry = factory.event(
+        "provider:retry", stream=request["stream_id"], version=3, at=START + SECOND, data={"attempt": 1}
+    )
+    store.append([request, debug, retry, response, answer])
+    assert rows(store.path, "SELECT attempt FROM llm_attempts") == [{"attempt": 1}]
+
+
 def routed(factory: Factory, *, first: Any, last: Any, **response: Any) -> list[EventRecord]:
     """A router's call: what its first attempt and its last were."""
     served = {"model": "whatever-served"}  # has no price of its own
