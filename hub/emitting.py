@@ -12,10 +12,10 @@ from hub.calls import Call, SilentCall, current_call
 from hub.errors import InvalidEvent
 from hub.events import Event, LLMRequest, LLMResponse, check_type, payload
 from hub.extractors import response_facts
-from hub.extractors.requests import asked
+from hub.extractors.requests import PARAMS, allowed, asked
 from hub.extractors.usage import cost_of, usage_of
 from hub.extractors.values import text
-from hub.outcomes import AttemptFacts, RequestFacts, ResponseFacts
+from hub.outcomes import AttemptFacts, RequestFacts, ResponseFacts, text_of
 from hub.recorder import Recorder
 
 
@@ -100,7 +100,7 @@ def _asks(recorder: Recorder, event: LLMRequest) -> None:
     if call.recording:
         current_call.set(call)
     elif call.parent is None:
-        current_call.set(Unsampled(recorder, call.facts))
+        current_call.set(Unsampled(recorder, {}))
 
 
 def _answers(recorder: Recorder, event: LLMResponse) -> None:
@@ -160,6 +160,7 @@ def _request_facts(recorder: Recorder, event: LLMRequest) -> RequestFacts:
     read = asked(raw) if isinstance(raw, Mapping) else asked({})
     messages, tools = said.pop("messages", None), said.pop("tools", None)
     more = {key: value for key in _COUNTED if (value := getattr(event, key)) is not None}
+    unknown = {key: value for key, value in event.params.items() if key not in PARAMS}
     facts: RequestFacts = {
         "source": "emitted",
         "provider": event.provider,
@@ -167,13 +168,13 @@ def _request_facts(recorder: Recorder, event: LLMRequest) -> RequestFacts:
         "operation": event.operation,
         "messages": read.messages if messages is None else messages,
         "tools": read.tools if tools is None else tools,
-        "params": {**(read.params or {}), **event.params} or None,
+        "params": {**(read.params or {}), **(allowed(event.params) or {})} or None,
         "stream": event.stream or read.stream,
         "tier": event.tier,
         "server_address": event.server_address,
         "from_config": list(event.from_config),
         "more": {**_plain(recorder, said), **more},
-        "raw": _raw(raw, said),
+        "raw": _raw(raw, {**said, "params": unknown} if unknown else said),
     }
     return facts
 
@@ -233,7 +234,7 @@ def _error(said: dict[str, Any]) -> tuple[str | None, str | None]:
         kind = kind or found.get("type")
         found = found.get("msg", found.get("message"))
     elif isinstance(found, BaseException):
-        kind, found = kind or type(found).__qualname__, str(found)
+        kind, found = kind or type(found).__qualname__, text_of(found)
     return text(kind), text(message) or text(found)
 
 
@@ -253,12 +254,17 @@ def _whole(value: Any) -> int | None:
 
 
 _TEXTS = frozenset({"prompt", "input", "output", "message", "content", "text", "request", "response", "body", "answer"})
+_OURS = frozenset({"redacted", "sanitised", "shed", "unkept", "source", "capture", "last_attempt", "replay_run"})
+_OURS |= {"replay_of", "replay_of_trace_id", "replay_of_span_id"}
 _NAME = re.compile(r"[\w.:/@+-]{1,64}")
+
+
+_CONTENT = _TEXTS | _OURS
 
 
 def _plain(recorder: Recorder, said: dict[str, Any]) -> dict[str, Any]:
     """What of *said* may stand in an event's data, taken out of it: numbers, switches, and names of one word."""
-    plain = {key: value for key, value in said.items() if key not in _TEXTS and _is_plain(value)}
+    plain = {key: value for key, value in said.items() if key not in _CONTENT and _is_plain(value)}
     for key in plain:
         del said[key]
     return recorder.cleaner.clean(plain)[0]  # type: ignore[no-any-return]

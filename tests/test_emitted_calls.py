@@ -67,6 +67,31 @@ def test_a_count_of_messages_that_are_not_told_is_kept(hub: ListHub) -> None:
     assert (hub.call.request["message_count"], hub.call.request["has_system"]) == (7, True)
 
 
+def test_parameters_nobody_knows_are_content(hub: ListHub) -> None:
+    ask(hub, params={"temperature": 0.5, "persona": "a cat that ate homework", "stop": ["END"]})
+    assert hub.call.request["params"] == {"temperature": 0.5, "stop": ["END"]}
+    assert hub.call.sent["raw"] == {"params": {"persona": "a cat that ate homework"}}
+
+
+def test_names_that_the_hub_gives_a_meaning_are_not_taken_from_others(hub: ListHub) -> None:
+    ask(hub, replay_of="c-1", shed={"bytes": 1}, sanitised="much")
+    answer(hub, last_attempt={"cost": 3}, redacted=7)
+    assert hub.call.sent["raw"] == {"replay_of": "c-1", "shed": {"bytes": 1}, "sanitised": "much"}
+    assert hub.call.answer["raw"] == {"last_attempt": {"cost": 3}, "redacted": 7}
+    assert "replay_of" not in hub.call.request
+    assert "last_attempt" not in hub.call.response
+
+
+def test_an_error_that_will_not_tell_its_text_ends_its_call(hub: ListHub) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    ask(hub)
+    answer(hub, status="error", error=Mute())
+    assert (hub.call.status, hub.call.response["error_type"].rpartition(".")[2]) == ("error", "Mute")
+
+
 def test_text_is_content_and_never_data(hub: ListHub) -> None:
     secret = "the cat ate my homework"
     ask(

@@ -162,7 +162,7 @@ def _read_params(
             continue
         if name not in known:
             if name in given:
-                unkept.append(name[:_MAX_TEXT])
+                unkept.append(str(name)[:_MAX_TEXT])
         elif (kept := PARAMS.get(name)) is not None:
             if (found := param(value)) is not None:
                 params[kept] = found
