@@ -121,7 +121,7 @@ class Watch:
 
     def failed(self, call: Call, error: BaseException) -> None:
         """The call raised *error*."""
-        call.end(_failure(call, error), error=error)
+        _ended_by(call, _failure(call, error), error)
 
     def stream(self, call: Call | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StreamWatch:
         """Follows the call of a generator; None: one that is not recorded."""
@@ -254,7 +254,7 @@ class StreamWatch:
         if isinstance(error, GeneratorExit):
             let_go(call, facts)
         else:
-            call.end({**facts, **_failure(call, error)}, error=error)
+            _ended_by(call, {**facts, **_failure(call, error)}, error)
 
     def _facts(self, call: Call) -> ResponseFacts:
         call.chunk_count = self.chunks.count
@@ -298,6 +298,9 @@ async def before_it_leaves(call: Call) -> None:
     """`async_sync` for a call's request; whoever cancels it has cancelled the call."""
     try:
         await async_sync(call.recorder)
+    except GeneratorExit:
+        let_go(call, {})
+        raise
     except BaseException as error:
         call.end(error=error)
         raise
@@ -309,6 +312,14 @@ def let_go(call: Call, facts: ResponseFacts) -> None:
         call.recorder.defer(lambda: call.end(facts, status="abandoned"))
     else:
         call.end(facts, status="abandoned")
+
+
+def _ended_by(call: Call, facts: ResponseFacts, error: BaseException) -> None:
+    """The call ends with *error*, which may be what its cleaning up raised when it was let go: see `let_go`."""
+    if isinstance(error.__context__, GeneratorExit) and _inside_the_hub(sys._getframe(1)):
+        call.recorder.defer(lambda: call.end(facts, error=error))
+    else:
+        call.end(facts, error=error)
 
 
 _WRAPPERS = frozenset({"hub.traced", "hub.wrappers", "hub.watch", "hub.exchange", "hub.transport", "hub.openai_client"})

@@ -17,7 +17,7 @@ from opentelemetry.trace import get_current_span
 from hub import traced
 from hub.calls import Call, current_call
 from hub.demo.server import LoopbackServer
-from tests.calls_of import ListHub
+from tests.calls_of import ListHub, durable_hub
 from tests.openai_kit import ASK, MODEL, demo, play, value
 
 
@@ -191,6 +191,42 @@ def test_what_is_collected_within_another_call_leaves_that_one_current(hub: List
     before, after = ask("y")
     assert before == after
     assert before[0] is not None
+
+
+async def hang_and_fail(prompt: str) -> None:
+    try:
+        await hang_for_ever(prompt)
+    finally:
+        raise Refused("while cleaning up")
+
+
+def test_what_fails_when_it_is_collected_in_the_middle_of_our_own_work_takes_no_lock(hub: ListHub) -> None:
+    async def begun() -> Any:
+        coroutine = traced(hang_and_fail, hub=hub)("x")
+        coroutine.send(None)
+        return coroutine
+
+    namespace: dict[str, Any] = {"__name__": "hub.spool", "held": asyncio.run(begun()), "Refused": Refused}
+    exec("def append():\n    try: held.close()\n    except Refused: pass", namespace)
+    namespace["append"]()
+    assert "llm:response" not in hub.log.types()
+    assert (hub.call.status, hub.call.error) == ("error", "while cleaning up")
+
+
+def test_what_is_collected_while_it_waits_for_the_disk_is_abandoned_and_takes_no_lock() -> None:
+    hub = durable_hub()
+    hub.log.syncer.future = lambda loop: loop.create_future()
+
+    async def begun() -> Any:
+        coroutine = traced(afail, hub=hub)("x")
+        coroutine.send(None)
+        return coroutine
+
+    namespace: dict[str, Any] = {"__name__": "hub.spool", "held": asyncio.run(begun())}
+    exec("def append(): held.close()", namespace)
+    namespace["append"]()
+    assert "llm:response" not in hub.log.types()
+    assert hub.call.status == "abandoned"
 
 
 def test_a_task_collected_while_it_waits_is_abandoned_without_a_word(
