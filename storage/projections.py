@@ -244,8 +244,8 @@ class Attempt(NamedTuple):
 
     @property
     def spent(self) -> bool:
-        """Whether it is known to have used tokens."""
-        return any(self.usage.values())
+        """Whether it is known to have used tokens; asked of the row, for it is asked again of those in the store."""
+        return bool(self.row["input_tokens"] or self.row["output_tokens"])
 
 
 def read_attempt(row: Row, record: EventRecord, position: int) -> Attempt:

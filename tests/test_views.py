@@ -235,6 +235,18 @@ def test_what_is_known_of_the_attempts_costs_decides(
     assert tuple(call.values()) == expected
 
 
+def test_an_attempt_that_only_read_a_cache_costs_the_same_whenever_it_was_stored(
+    store: SQLiteStore, factory: Factory
+) -> None:
+    first = {"model": "unheard-of", "usage": {"cache_read_tokens": 5}}
+    records = routed(factory, first=first, last=LARGE)
+    store.append(records)
+    (at_once,) = rows(store.path, "SELECT cost_nanos, cost_source FROM llm_calls")
+    store.append([factory.event("llm:request", stream=records[0]["stream_id"], version=6, data={})])
+    (later,) = rows(store.path, "SELECT cost_nanos, cost_source FROM llm_calls")
+    assert at_once == later == {"cost_nanos": COSTS["gpt-4o"], "cost_source": "attempts"}
+
+
 def test_what_a_cache_gave_an_attempt_is_priced_as_such(store: SQLiteStore, factory: Factory) -> None:
     cached = {**MINI, "usage": {**MINI["usage"], "cache_read_tokens": 100}}  # type: ignore[dict-item]
     store.append(routed(factory, first=cached, last=LARGE))
