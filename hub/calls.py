@@ -78,8 +78,10 @@ class Call:
     """Of the layers that ended well the one that began last."""
 
     # Of a root only; a layer has none of its own.
-    messages: list[Any] | None = None
-    """The cleaned messages it wrote, so that inner layers need not write them again."""
+    content: Data | None = None
+    """What it wrote, cleaned, so that inner layers need not write it again. Its lists may be the program's own."""
+    content_hash: int | None = None
+    """Of its bytes when it was written; None: not known."""
     id: str = ""
     began_at = 0
     """UTC Unix ns: when the method was called, which may be well before its request is written."""
@@ -312,7 +314,7 @@ class Call:
     def _release(self) -> None:
         """Let go of what was only to be written. Frames of a traceback hold the call; contexts do too, a pooled
         connection's for one, and live long."""
-        self.raw_request = self.messages = self.newest_wire = None
+        self.raw_request = self.content = self.newest_wire = None
         self.facts["messages"] = self.facts["tools"] = None
         self.facts.pop("raw", None)
         if self.outcome is not None:

@@ -117,7 +117,10 @@ class Writer:
         if self.capture != "none":
             tools = facts.get("tools")
             names = self._clean(tool_names(tools))[0] if tools else []
-            events.append(self._debug_event("llm:request:debug", content, names))
+            debug, encoded = self._debug_event("llm:request:debug", content, names)
+            events.append(debug)
+            if own and call.raw_request is None:
+                root.content_hash = hash(encoded)
         envelope = root.envelope
         if (cause := facts.get("causation_id")) is not None:
             envelope = {**envelope, "causation_id": cause}
@@ -145,19 +148,27 @@ class Writer:
         if tools is not None:
             content["tools"] = tools
         if own:
-            root.messages = content.get("messages")
-        repeated = not own and root.messages is not None
+            root.content = content
+        repeated = not own and root.content is not None and "messages" in root.content
         if repeated:
             content.pop("messages", None)
             content.pop("tools", None)
         if call.raw_request is not None and call.raw_request != root.newest_wire:
             root.newest_wire = call.raw_request
-            content["wire"], more = self._wire(call.raw_request, root.messages if repeated else cleaned)
+            content["wire"], more = self._wire(call.raw_request, self._as_written(root) if repeated else cleaned)
             marks = _together(marks, more)
         if raw is not None:
             content["raw"], more = self._clean(raw)
             marks = _together(marks, more)
         return content, marks
+
+    def _as_written(self, root: Call) -> Any:
+        """The messages that *root* wrote; None when the program has changed them since."""
+        content = root.content or {}
+        try:
+            return content.get("messages") if hash(orjson.dumps(content)) == root.content_hash else None
+        except TypeError:  # an object of the program's was put among them
+            return None
 
     def _wire(self, raw: bytes, messages: Any) -> tuple[Data, Data]:
         """What of the request's bytes *messages*, which are stored, do not tell: all around them, or everything.
@@ -247,9 +258,9 @@ class Writer:
             error = _said_by(outcome)
             if error:
                 response["content"] = {"error": self._error_text(error)}
-            events.append(self._debug_event("llm:response:debug", content, []))
+            events.append(self._debug_event("llm:response:debug", content, [])[0])
         self._append(call.log, call.stream, self.clock.wall(), call.envelope, events, Priority.ESSENTIAL)
-        call.messages = None
+        call.content = None
 
     def _response_content(self, facts: ResponseFacts) -> tuple[Data, Data]:
         """Content and marks."""
@@ -279,7 +290,8 @@ class Writer:
         pieces = facts.get("streamed")
         return pieces is not None and ("redacted" in marks or "redacted" in self._clean(pieces)[1])
 
-    def _debug_event(self, event_type: str, content: Data, names: list[str]) -> FrameEvent:
+    def _debug_event(self, event_type: str, content: Data, names: list[str]) -> tuple[FrameEvent, bytes]:
+        """The event, and its content's bytes."""
         encoded = orjson.dumps(content)
         data: Data = {"bytes": len(encoded) if content else 0}
         if content.get("messages"):
@@ -289,7 +301,7 @@ class Writer:
         event: FrameEvent = {"type": event_type, "level": "debug", "data": data}
         if content:
             event["content"] = orjson.Fragment(encoded)  # type: ignore[typeddict-item]  # encoded once, for its size
-        return event
+        return event, encoded
 
     def _append(
         self,

@@ -198,6 +198,38 @@ def test_a_class_of_the_users_own_is_exact_when_it_makes_the_same_bytes(at: Benc
     assert at.replay(Mine, call=done.of).fidelity == "exact"
 
 
+class Later:
+    """Not JSON, as a response's message that is appended to a conversation."""
+
+
+@pytest.mark.parametrize("change", ["appended", "replaced", "deeper", "no_json"])
+def test_messages_that_changed_after_they_were_recorded_are_sent_as_they_were_sent(at: Bench, change: str) -> None:
+    client = at.client()
+    parts: Any = [{"type": "text", "text": "What?"}]
+
+    @at.hub.traced(provider="openai", model=MODEL)
+    def thinks(messages: list[Any]) -> str:
+        return "Hm."
+
+    @at.hub.traced(provider="openai", model=MODEL)
+    def agent(messages: list[Any]) -> None:
+        thinks(messages)
+        if change == "replaced":
+            messages[1] = {"role": "user", "content": "Other"}
+        elif change == "deeper":
+            messages[1]["content"][0]["text"] = "Other"
+        else:
+            messages.append({"role": "user", "content": "More"} if change == "appended" else Later())
+        sent = [message for message in messages if not isinstance(message, Later)]
+        client.chat.completions.create(model=MODEL, messages=sent)
+
+    for _ in range(2):  # what is known to be clean is not copied
+        agent([*ask("Before")[:1], {"role": "user", "content": [dict(part) for part in parts]}])
+    done = at.replay()
+    assert done.fidelity == "exact"
+    assert at.sent[2] == at.sent[1]
+
+
 def test_a_provider_of_ours_is_sent_again_byte_for_byte(at: Bench) -> None:
     from providers import get_provider
     from providers.contract import ChatRequest
