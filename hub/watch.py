@@ -38,7 +38,7 @@ class HasRecorder(Protocol):
 class Watch:
     """Tells the recorder of the calls of one function."""
 
-    __slots__ = ("_answers", "arguments", "extract", "hub", "model", "owner", "provider", "streams")
+    __slots__ = ("_answers", "arguments", "extract", "hub", "model", "owner", "provider", "streams", "yields")
 
     def __init__(
         self,
@@ -57,6 +57,8 @@ class Watch:
         self.provider, self.model, self.extract, self.hub = provider, model, extract, hub
         self.owner = owner
         self.streams = streams
+        self.yields: bool | None = None
+        """Whether all that it returned so far was a generator; None: it returned nothing yet."""
         self._answers = None if owner is None else _Answers()
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], stream: bool) -> Call | None:
@@ -82,7 +84,7 @@ class Watch:
                 messages=asked.messages,
                 tools=asked.tools,
                 params=params,
-                stream=stream or asked.stream or self.streams,
+                stream=stream or asked.stream or self.streams or self.yields is True,
                 tier=tier_of(model),
                 from_config=from_config,
                 more={"unkept": asked.unkept} if asked.unkept else None,
@@ -104,6 +106,7 @@ class Watch:
 
     def returned(self, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """The call ended well with *result*."""
+        self.yields = False
         facts: ResponseFacts = {}
         try:
             if call.recording:
@@ -135,8 +138,9 @@ class Begun(Watch):
 
     def __init__(self, watch: Watch, call: Call, args: tuple[Any, ...], kwargs: Mapping[str, Any], rest: Any) -> None:
         self._watch, self._call, self._args, self._kwargs, self._rest = watch, call, args, kwargs, rest
+        self.yields = None
         if not call.facts["stream"] and not hasattr(rest, "cr_frame"):
-            watch.streams = True
+            watch.yields = watch.yields is not False
 
     def handed_back(self) -> Any:
         """What is to be run; asked for when that begins."""

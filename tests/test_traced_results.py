@@ -159,3 +159,28 @@ def test_with_recording_off_it_is_the_very_object(hub: ListHub, make: Callable[[
         return made[-1]
 
     assert traced(ask, hub=hub)(ASK) is made[0]
+
+
+def test_a_function_is_taken_for_a_stream_only_where_it_never_returned_a_whole_answer(hub: ListHub) -> None:
+    def ask(messages: Any, mode: str) -> Any:
+        return words() if mode == "live" else TEXT
+
+    def tell(messages: Any) -> Any:
+        return words()
+
+    either, always = traced(ask, hub=hub), traced(tell, hub=hub)
+    for mode in ("whole", "live", "whole"):
+        drained(either(ASK, mode))
+    for _ in range(2):
+        drained(always(ASK))
+    assert [call.request["stream"] for call in hub.calls] == [False, False, False, False, True]
+
+
+def test_a_coroutine_handed_back_that_hands_back_a_stream_is_followed(hub: ListHub) -> None:
+    def ask(messages: Any) -> Any:
+        return answer_with_a_stream()
+
+    async def told() -> str:
+        return "".join([word async for word in await traced(ask, hub=hub)(ASK)])
+
+    assert asyncio.run(told()) == hub.call.text == TEXT
