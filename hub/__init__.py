@@ -210,7 +210,10 @@ def shutdown(timeout: float = 2.0) -> None:
 
 
 def open(db_url: str | None = None) -> Reader:
-    """The read side of a store: calls, one call, SQL, events. *db_url* as for `init`.
+    """The read side of a store: calls, one call, SQL, events.
+
+    Args:
+        db_url: As for `init`; None for the store that the default hub writes to, or would.
 
     Raises: StoreError: There is no such store, or it is not the hub's.
     """

@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,9 @@ _REF = re.compile(r"@(?:last|-(\d{1,9}))")
 
 def open_reader(db_url: str | None = None) -> Reader:
     """See `hub.open`."""
-    reader = Reader(load({"db_url": db_url}, os.environ, Path.cwd()))
+    runtime = sys.modules.get("hub.runtime")  # where it is not loaded, no hub runs
+    running = None if db_url is not None or runtime is None else runtime.running_default()
+    reader = Reader(load({"db_url": db_url}, os.environ, Path.cwd()) if running is None else running.settings)
     reader.schema()
     return reader
 

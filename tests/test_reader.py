@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -157,3 +159,18 @@ def test_open_reads_what_a_hub_wrote(tmp_path: Path) -> None:
     with hub.open(f"sqlite:///{path}") as store:
         assert len(store.calls()) == 8
     assert sum(1 for _ in hub.read_events(str(path), types=["llm:request"])) == 8
+
+
+def test_open_without_address_reads_what_the_default_hub_writes(tmp_path: Path) -> None:
+    code = f"""
+import hub
+hub.init(db_url={str(tmp_path / "own.db")!r}, spool_dir={str(tmp_path / "spool")!r})
+with hub.call(provider="acme", model="acme-1"):
+    pass
+hub.flush()
+print(hub.open().call("@last")["provider"], len(list(hub.read_events(types=["llm:request"]))))
+hub.shutdown()
+print(hub.open().call("@last")["request_model"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["acme", "1", "acme-1"]

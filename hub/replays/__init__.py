@@ -86,10 +86,7 @@ def _stored(call: str | StoredCall, db_url: str | None, hub: Hub | None) -> Stor
     if isinstance(call, StoredCall):
         return call
     _flush(hub)
-    if db_url is not None:
-        return open_reader(db_url).call(call)
-    running = hub or runtime.running_default()
-    return (open_reader() if running is None else Reader(running.settings)).call(call)
+    return (open_reader(db_url) if db_url is not None or hub is None else Reader(hub.settings)).call(call)
 
 
 def _flush(hub: Hub | None) -> None:
