@@ -116,6 +116,17 @@ def test_a_providers_name_is_looked_up_and_nothing_else(at: Bench, tmp_path: Pat
     assert not {module for module in set(sys.modules) - before if module.split(".")[0] in ("subprocess", "pty")}
 
 
+def test_a_stored_name_does_not_choose_among_the_environments_addresses(
+    at: Bench, tmp_path: Path, trap: Trap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = record(at)
+    monkeypatch.setenv("DATABASE_BASE_URL", trap.url)
+    monkeypatch.setenv("DATABASE_API_KEY", "k-database-1")
+    with rewritten(tmp_path, provider="database"), pytest.raises(ReplayImpossible, match="--using database"):
+        at.replay(call=call)
+    assert (len(at.sent), trap.connections) == (1, 0)
+
+
 def test_a_stored_address_is_not_gone_to(at: Bench, tmp_path: Path, trap: Trap) -> None:
     call = record(at)
     with rewritten(

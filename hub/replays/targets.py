@@ -58,7 +58,7 @@ class Target:
 def resolve(using: Any, original: Original) -> Target:
     """Raises: ReplayImpossible: There is no such provider, or it is not set up."""
     if using is None:
-        return _registered(provider_name(original), original)
+        return _registered(_of_the_store(original), original)
     if isinstance(using, str):
         return _registered(using, original)
     if inspect.isclass(using) or _takes_nothing(using):
@@ -85,6 +85,22 @@ def _made(factory: Callable[[], Any], original: Original) -> Any:
             f"{name}() failed with {type(error).__name__}",
             "give an instance, or a function without parameters that makes one",
         ) from error
+
+
+def _of_the_store(original: Original) -> str:
+    """The stored provider's name, which anybody may have written there: it chooses among what is installed, but never
+    a variable of the environment that might not even be meant for models."""
+    check("providers")
+    from providers import list_providers
+
+    name = provider_name(original)
+    if name.lower() not in list_providers():
+        raise ReplayImpossible(
+            original.call_id,
+            f"its provider {name!r} is none that is registered here",
+            f"say whom to ask: --using {name} or using={name!r} where the environment says where that is, or another",
+        )
+    return name
 
 
 def _registered(wanted: str, original: Original) -> Target:
