@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random as random_numbers
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
+from typing import Any, Protocol, Self, TypedDict, TypeVar
 
 from hub.extractors.failures import is_transient, retry_after_ms, seconds_to_wait, status_of
 from hub.extractors.values import get
 from hub.tries import Attempts
 from providers.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -110,21 +108,17 @@ async def with_retry(
         random: From 0 to 1.
     Raises: ConfigurationError: max_retries, a delay or the deadline cannot be used.
     """
-    plan = _Plan(max_retries, base_delay, max_delay, deadline, retryable, clock, random)
-
-    async def attempt() -> T:
-        plan.begin()
-        return await func()
-
-    with plan:
-        try:
-            return await attempt()
-        except Exception as error:
-            if not plan.goes_on(error):
-                raise
-        from tenacity import AsyncRetrying  # 50 ms, and most calls go well the first time
-
-        return await AsyncRetrying(**plan.parts(sleep))(attempt)
+    wait = asyncio.sleep if sleep is None else sleep
+    with _Plan(max_retries, base_delay, max_delay, deadline, retryable, clock, random) as plan:
+        while True:
+            plan.begin()
+            try:
+                return await func()
+            except Exception as error:
+                delay = plan.delay_after(error)
+                if delay is None:
+                    raise
+            await wait(delay)
 
 
 def with_retry_sync(
@@ -140,21 +134,16 @@ def with_retry_sync(
     random: Callable[[], float] = random_numbers.random,
 ) -> T:
     """`with_retry` for a function that is not awaited."""
-    plan = _Plan(max_retries, base_delay, max_delay, deadline, retryable, clock, random)
-
-    def attempt() -> T:
-        plan.begin()
-        return func()
-
-    with plan:
-        try:
-            return attempt()
-        except Exception as error:
-            if not plan.goes_on(error):
-                raise
-        from tenacity import Retrying
-
-        return Retrying(**plan.parts(sleep))(attempt)
+    with _Plan(max_retries, base_delay, max_delay, deadline, retryable, clock, random) as plan:
+        while True:
+            plan.begin()
+            try:
+                return func()
+            except Exception as error:
+                delay = plan.delay_after(error)
+                if delay is None:
+                    raise
+            sleep(delay)
 
 
 class _Plan:
@@ -178,73 +167,29 @@ class _Plan:
         self.max_retries, self.base_delay, self.max_delay = max_retries, base_delay, max_delay
         self.retryable, self.clock, self.random = retryable, clock, random
         self._attempts = Attempts(max_retries, clock)
-        self._first: Exception | None = None
+        self._made = 0
         self._ends_at = math.inf if deadline is None else clock() + deadline
-        self._asked: float | None = None
-        self._state: RetryCallState | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._attempts.__enter__()
-
-    def begin(self) -> None:
-        """The next attempt begins. Tenacity's first is one that failed already."""
-        if self._first is not None:
-            error, self._first = self._first, None
-            try:
-                raise error
-            finally:
-                del error
-        self._attempts.begin()
-
-    def goes_on(self, error: Exception) -> bool:
-        """Whether there is to be anything after the first attempt, which failed with *error*."""
-        if self.max_retries == 0 or not self.retryable(error):
-            return False
-        self._first = error
-        return True
-
-    def parts(self, sleep: Callable[[float], Any] | None) -> dict[str, Any]:
-        """What tenacity asks."""
-        return {
-            "retry": self._worth_it,
-            "wait": self._wait,
-            "stop": self._stop,
-            "before_sleep": self._told,
-            "retry_error_callback": _raise_it,
-            **({} if sleep is None else {"sleep": sleep}),
-        }
+        return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if self._state is not None:
-            self._state.outcome = None  # frames of the error's traceback hold it: a circle that lives long
         self._attempts.__exit__(kind, error, traceback)
 
-    def _worth_it(self, state: RetryCallState) -> bool:
-        self._state = state
-        error = _error(state)
-        return isinstance(error, Exception) and self.retryable(error)
+    def begin(self) -> None:
+        """The next attempt begins."""
+        self._made += 1
+        self._attempts.begin()
 
-    def _wait(self, state: RetryCallState) -> float:
-        longest = min(self.max_delay, self.base_delay * 2.0 ** min(state.attempt_number - 1, 64))
-        error = _error(state)
-        self._asked = None if error is None else retry_after(error)
-        return max(self.random() * longest, self._asked or 0.0)
-
-    def _stop(self, state: RetryCallState) -> bool:
-        return (
-            state.attempt_number > self.max_retries
-            or (self._asked or 0.0) > self.max_delay
-            or self.clock() + state.upcoming_sleep > self._ends_at
-        )
-
-    def _told(self, state: RetryCallState) -> None:
-        if (error := _error(state)) is not None:
-            self._attempts.failed(error, status_of(error), self._asked, state.upcoming_sleep)
-
-
-def _error(state: RetryCallState) -> BaseException | None:
-    return None if state.outcome is None else state.outcome.exception()
-
-
-def _raise_it(state: RetryCallState) -> Any:
-    return None if state.outcome is None else state.outcome.result()
+    def delay_after(self, error: Exception) -> float | None:
+        """Seconds to wait after an attempt that failed with *error*; None: give up."""
+        if self._made > self.max_retries or not self.retryable(error):
+            return None
+        longest = min(self.max_delay, self.base_delay * 2.0 ** min(self._made - 1, 64))
+        asked = retry_after(error)
+        delay = max(self.random() * longest, asked or 0.0)
+        if (asked or 0.0) > self.max_delay or self.clock() + delay > self._ends_at:
+            return None
+        self._attempts.failed(error, status_of(error), asked, delay)
+        return delay
