@@ -56,6 +56,9 @@ class Call:
         """The calls that began within it, in that order."""
         self.untold: list[Call] = []
         """The layers that no event tells of yet as attempts: of those that end, all but the last will be."""
+        self.sent_with: dict[int, Any] = {}
+        """Of a root, by their id: headers of the requests whose answers are not known to be good ones. An exception may
+        quote the credentials among them as long as the call lasts; see hub.credentials."""
 
     waits_for_outer = False
     """Nobody ends it for certain: at the latest the call around it does."""
@@ -317,6 +320,7 @@ class Call:
         self.raw_request = self.content = self.newest_wire = None
         self.facts["messages"] = self.facts["tools"] = None
         self.facts.pop("raw", None)
+        self.sent_with.clear()
         if self.outcome is not None:
             self.outcome.error, self.outcome.facts = None, {}
         for layer in self.layers:

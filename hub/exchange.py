@@ -51,6 +51,8 @@ class Reception:
         """Its encoding is one that we can undo."""
         self._reader = StreamReader(self._limit) if self.streaming and self.readable else None
         self.over = False
+        self.sent_with: Any = None
+        """The request's headers, until it is over."""
         self.unreadable = False
         """The last event that came whole is no JSON."""
 
@@ -163,8 +165,9 @@ class WireCall:
     # The transport's side.
 
     @guarded
-    def leaves(self, raw: bytes | None) -> None:
+    def leaves(self, raw: bytes | None, headers: Any) -> None:
         """An exchange begins; one before it has failed then."""
+        self.call.root.sent_with[id(headers)] = headers
         clock = self.call.recorder.clock
         now = clock.monotonic()
         if (failure := self._failure) is not None:
@@ -181,8 +184,8 @@ class WireCall:
         """No answer came."""
         self._failed_attempt({"error_type": error_type_of(error)}, text_of(error), isinstance(error, Exception))
 
-    def answers(self, response: Any) -> Reception:
-        """Headers of an answer are here."""
+    def answers(self, response: Any, sent_with: Any) -> Reception:
+        """Headers of an answer are here, to a request with the headers *sent_with*."""
         headers = response.headers
         reception = Reception(
             self.call,
@@ -190,6 +193,7 @@ class WireCall:
             headers.get("content-type", ""),
             headers.get("content-encoding", ""),
         )
+        reception.sent_with = sent_with
         self._reading = True
         if reception.status_code >= 400:
             facts: AttemptFacts = {"status_code": reception.status_code, "error_type": str(reception.status_code)}
@@ -252,6 +256,9 @@ class WireCall:
             return
         reception.over = True
         self._reading = False
+        if reception.status_code < 400 and _OF_AN_ERROR.isdisjoint(conclusion.facts):
+            self.call.root.sent_with.pop(id(reception.sent_with), None)
+        reception.sent_with = None
         if self._failure is not None and reception.status_code >= 400:
             self._failure.error = conclusion.facts.get("error_message")
             if (kind := conclusion.facts.get("error_type")) is not None:
@@ -311,6 +318,8 @@ class WireCall:
         if (wait := failure.facts.get("retry_after_ms")) is not None:
             facts["retry_after_ms"] = wait
 
+
+_OF_AN_ERROR = frozenset({"error_type", "error_message"})
 
 SEEN = object()
 """An outer transport records this exchange already."""

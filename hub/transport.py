@@ -45,7 +45,8 @@ class RecordingTransport(_Base):
 
     Under a client that `hub.traced` gave, an exchange is an attempt of the method's call. Alone, each exchange with a
     path that calls a model is a call of its own; one that repeats a failed one names its cause. What else is sent
-    passes unrecorded. Headers, cookies and the URL's query are never recorded.
+    passes unrecorded. Headers, cookies and the URL's query are never recorded, nor what an error quotes of the
+    request's credentials.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class RecordingTransport(_Base):
             exchange.broke(error)
             raise
         leave(exchange.call, tokens)
-        _tap(exchange, response, _SyncTee, "SyncByteStream")
+        _tap(exchange, request, response, _SyncTee, "SyncByteStream")
         return response
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -89,7 +90,7 @@ class RecordingTransport(_Base):
             exchange.broke(error)
             raise
         leave(exchange.call, tokens)
-        _tap(exchange, response, _AsyncTee, "AsyncByteStream")
+        _tap(exchange, request, response, _AsyncTee, "AsyncByteStream")
         return response
 
     def close(self) -> None:
@@ -155,7 +156,7 @@ def _begin(request: Any, source: _From) -> WireCall | None:
         if wire is None or not wire.call.open:
             wire = _alone(url, operation, raw, source)
         if wire is not None and wire.call.recording:
-            wire.leaves(raw)
+            wire.leaves(raw, request.headers)
             return wire  # type: ignore[no-any-return]
     except Exception as error:
         trouble(None, "reading a request", error)
@@ -210,10 +211,10 @@ def _alone(url: Any, operation: str, raw: bytes | None, source: _From) -> WireCa
     return LoneExchange(call, key)
 
 
-def _tap(exchange: WireCall, response: Any, tee: Any, library_class: str) -> None:
+def _tap(exchange: WireCall, request: Any, response: Any, tee: Any, library_class: str) -> None:
     """Have the answer's bytes copied as they pass."""
     try:
-        reception = exchange.answers(response)
+        reception = exchange.answers(response, request.headers)
         content = getattr(response, "_content", None)
         if content is not None:  # made by a mock: nobody will read its stream
             reception.whole(content)

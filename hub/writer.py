@@ -15,6 +15,7 @@ from hub.attempts import attempt_of, last_attempt_of, names_of
 from hub.bus import EventBus
 from hub.calls import Call
 from hub.content import Cleaner, Marks, truncate
+from hub.credentials import Mask
 from hub.events import Data, EventRecord, FrameEvent, decode_frame, encode_frame
 from hub.facts import (
     REQUEST_NESTED,
@@ -230,11 +231,12 @@ class Writer:
 
     def _write_attempt(self, root: Call, kind: str, facts: AttemptFacts, error: str | None, ended_at: int) -> None:
         root.failed_attempts += 1
-        known = {key: value for key, value in facts.items() if value is not None}
-        data = self._clean_data({"attempt": root.failed_attempts, **known})
+        known: Data = {key: value for key, value in facts.items() if value is not None}
+        mask = _mask_of(root)
+        data = self._clean_data({"attempt": root.failed_attempts, **_unquoted(known, mask)})
         item: FrameEvent = {"id": self.new_id(), "type": kind, "data": data}
         if error and self.capture != "none":
-            item["content"] = {"error": self._error_text(error)}
+            item["content"] = {"error": self._error_text(mask(error))}
         self._append(root.log, root.stream, ended_at, root.envelope, [item], Priority.EVENT)
 
     def write_response(self, call: Call) -> None:
@@ -245,45 +247,48 @@ class Writer:
             self.trouble("recording a response", error)
 
     def _write_response(self, call: Call) -> None:
-        outcome = call.result()
-        data = self._clean_facts(response_data(call, outcome), RESPONSE_TEXTS, RESPONSE_NESTED)
+        outcome, mask = call.result(), _mask_of(call)
+        data = _unquoted(response_data(call, outcome), mask)
+        data = self._clean_facts(data, RESPONSE_TEXTS, RESPONSE_NESTED)
         if call.layers and data["attempts"] > call.failed_attempts and (last := last_attempt_of(call)) is not None:
-            data["last_attempt"] = self._clean(last)[0]
+            data["last_attempt"] = self._clean(_unquoted({**last}, mask))[0]
         response: FrameEvent = {"id": self.new_id(), "type": "llm:response", "data": data}
         call.response_event_id = response["id"]
         events = [response]
         if self.capture != "none":
-            content, marks = self._response_content(outcome.facts)
+            content, marks = self._response_content(outcome.facts, mask)
             data.update(marks)
             error = _said_by(outcome)
             if error:
-                response["content"] = {"error": self._error_text(error)}
+                response["content"] = {"error": self._error_text(mask(error))}
             events.append(self._debug_event("llm:response:debug", content, [])[0])
         self._append(call.log, call.stream, self.clock.wall(), call.envelope, events, Priority.ESSENTIAL)
         call.content = None
 
-    def _response_content(self, facts: ResponseFacts) -> tuple[Data, Data]:
+    def _response_content(self, facts: ResponseFacts, mask: Mask) -> tuple[Data, Data]:
         """Content and marks."""
         messages, body, raw = facts.get("messages"), facts.get("body"), facts.get("raw")
         if messages is None and body is None and raw is None:
             return {}, {}
         if self.log.pressure >= Pressure.SHED_CONTENT:
             return {}, {"shed": {"reason": "spool_pressure", "bytes": weigh(messages)}}
+        already = mask.found
         cleaned, marks = self._clean_messages(messages)
+        cleaned = mask(cleaned)
         if self.capture == "summary":
-            return {"summary": summarise(cleaned or ())}, marks
+            return {"summary": summarise(cleaned or ())}, _masked(marks, mask.found - already)
         content: Data = {}
         if messages is not None:
             content["messages"] = cleaned
-        if body is not None and self._hides_secrets(facts, marks):
+        if body is not None and self._hides_secrets(facts, _masked(marks, mask.found - already)):
             marks = {**marks, "shed": {"reason": "secret_in_pieces", "bytes": len(body)}}
         elif body is not None:
-            text, more = self._clean(body)
+            text, more = self._clean(mask(body))
             content["wire"], marks = {"body": text}, _together(marks, more)
         if raw is not None:
-            content["raw"], more = self._clean(raw)
-            marks = _together(marks, more)
-        return content, marks
+            cleaned, more = self._clean(raw)
+            content["raw"], marks = mask(cleaned), _together(marks, more)
+        return content, _masked(marks, mask.found - already)
 
     def _hides_secrets(self, facts: ResponseFacts, marks: Data) -> bool:
         """Whether the body is a stream with a secret cut into pieces, which nothing would find there."""
@@ -364,6 +369,24 @@ class Writer:
 
     def _error_text(self, error: str) -> str:
         return truncate(self._clean(error)[0], MAX_ERROR_TEXT)
+
+
+_NO_MASK = Mask()
+_ANSWERED = ("model", "response_id", "error_type", "finish_reasons")
+"""Where an event's data has an answer's own words."""
+
+
+def _mask_of(root: Call) -> Mask:
+    """Of the credentials that what is recorded of *root*'s answers may quote."""
+    return Mask(list(root.sent_with.values())) if root.sent_with else _NO_MASK
+
+
+def _unquoted(data: Data, mask: Mask) -> Data:
+    return data if mask is _NO_MASK else {**data, **{key: mask(data[key]) for key in _ANSWERED if key in data}}
+
+
+def _masked(marks: Data, count: int) -> Data:
+    return _together(marks, {"redacted": count}) if count else marks
 
 
 def _said_by(outcome: Outcome) -> str | None:
