@@ -55,6 +55,8 @@ class Reception:
         """The request's headers, until it is over."""
         self.unreadable = False
         """The last event that came whole is no JSON."""
+        self.may_end_here = False
+        """It is a stream that is whole if its body ended properly."""
 
     def received(self, piece: bytes) -> None:
         """The next bytes are here."""
@@ -96,6 +98,7 @@ class Reception:
             if self._reader is not None:
                 self.unreadable = self._reader.unreadable  # before what was cut off counts as an event
                 facts = self._reader.facts()
+                self.may_end_here = self._reader.whole
                 if self._reader.error is not None:
                     facts.update(self._reader.error)
                     status = "error"
@@ -222,8 +225,10 @@ class WireCall:
         """All bytes of the answer passed."""
         facts, status = reception.facts()
         if status is None and reception.streaming and reception.readable:
-            status = "error"
-            facts["error_type"] = "incomplete_stream"
+            if reception.may_end_here:
+                status = "ok"
+            else:
+                status, facts["error_type"] = "error", "incomplete_stream"
         self._over(reception, Conclusion(facts, status))
 
     @guarded

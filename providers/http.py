@@ -7,7 +7,7 @@ included, its connection is given back or closed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
@@ -157,10 +157,14 @@ class HTTP:
         finally:
             await response.aclose()
 
-    async def events(self, asking: Asking, response: httpx.Response, *, end: bytes) -> AsyncGenerator[bytes, None]:
+    async def events(
+        self, asking: Asking, response: httpx.Response, *, end: bytes, whole: Callable[[], bool]
+    ) -> AsyncGenerator[bytes, None]:
         """The data of each event before the one that is *end*. To be closed when it is not read to its end.
 
-        Raises: LLMError: As `pieces`, or there is no *end*.
+        Args:
+            whole: Whether what was given is all, for a body that ended properly without *end*.
+        Raises: LLMError: As `pieces`, or there is no *end* and it is not *whole*.
         """
         found, pieces = SSEData(MAX_ANSWER), self.pieces(asking, response)
         try:
@@ -174,7 +178,8 @@ class HTTP:
                 if data == end:
                     return
                 yield data
-            raise asking.stopped(response.status_code)
+            if not whole():
+                raise asking.stopped(response.status_code)
         finally:
             await pieces.aclose()
 

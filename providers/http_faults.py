@@ -7,7 +7,7 @@
 | refused, reset or no such host; an answer that breaks off before its end | NetworkError |
 | no whole answer within the timeout; a stream that is silent for as long | LLMTimeoutError |
 | what is no answer (an HTML page, broken JSON, no stream), or does not end | ProviderUnavailableError, not retryable |
-| a stream that breaks off, stops before its end mark, or holds what is no JSON | StreamError |
+| a stream that breaks off, stops before its end, or holds what is no JSON | StreamError |
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Asking:
         return self.error(StreamError, f"the stream broke off ({self._why(error)})", "try again", status_code=status)
 
     def stopped(self, status: int) -> LLMError:
-        """A stream ended as if nothing was wrong, but for its end mark."""
+        """A stream ended as if nothing was wrong, but not all was said."""
         return self.error(StreamError, "the stream stopped before its end", "try again", status_code=status)
 
     def unreadable(self, status: int) -> LLMError:

@@ -261,7 +261,7 @@ class OpenAIProvider:
         if reader.error is not None:
             told = {"message": reader.error.get("error_message"), "code": reader.error.get("error_type")}
             raise asking.refused(response.status_code, encode({"error": told}))
-        if not reader.ended:
+        if not reader.whole:
             raise asking.stopped(response.status_code)
         return whole
 
@@ -309,7 +309,7 @@ class OpenAIProvider:
     async def _chunks(self, asked: _Asked) -> AsyncGenerator[StreamChunk, None]:
         asking, assembly = asked.asking, Assembly()
         response = await self._http.open(asking, _CHAT, asked.body, timeout=asked.timeout)
-        events = self._http.events(asking, response, end=b"[DONE]")
+        events = self._http.events(asking, response, end=b"[DONE]", whole=lambda: assembly.whole)
         try:
             async for data in events:
                 if (chunk := _added(asking, response.status_code, assembly, data)) is not None:

@@ -232,6 +232,11 @@ class Assembly:
             self._blocks.append(key)
         piece.block_type, piece.block_index = kind, self._blocks.index(key)
 
+    @property
+    def whole(self) -> bool:
+        """Whether every choice that began has come to its end."""
+        return self._stream.whole
+
     def response(self) -> ChatResponse | None:
         """The whole, its blocks in the order they came in; None when no chunk had a choice."""
         facts = self._stream.facts()

@@ -338,6 +338,21 @@ def test_a_stream_that_stops_anywhere_is_never_taken_for_whole_before_its_end_ma
         reader.feed(whole[:at])
         reader.facts()
         assert reader.ended == (b"[DONE]" in whole[:at])
+        assert reader.whole == reader.ended, "one of its choices has no finish reason"
+
+
+def test_a_stream_of_a_server_without_end_mark_is_whole_from_its_last_finish_reason_on() -> None:
+    second = {"choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]}
+    said, ended, rest = events(*CHUNKS[:3]), events(second), events(CHUNKS[3])
+    data = said + ended + rest
+    for at in range(len(data)):
+        reader = StreamReader(1 << 20)
+        reader.feed(data[:at])
+        reader.facts()
+        tail = data[len(said + ended) : at]
+        half = b"data:" in tail and not tail.rstrip().endswith(orjson.dumps(CHUNKS[3]))
+        assert reader.whole == (at >= len(said + ended) - 2 and not half)
+        assert not reader.ended
 
 
 PIECES = st.binary(max_size=40) | st.sampled_from(

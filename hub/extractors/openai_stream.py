@@ -61,6 +61,11 @@ class ChatStream:
             if self.keep_content and type(delta) is dict and not _DELTA.issuperset(delta):
                 self.pieces.add({key: value for key, value in delta.items() if key not in _DELTA}, (index,))
 
+    @property
+    def whole(self) -> bool:
+        """Whether every choice that began has come to its end."""
+        return bool(self._choices) and all(choice.finish_reason for choice in self._choices.values())
+
     def facts(self) -> ResponseFacts:
         """What is known so far."""
         choices = [self._choices[index] for index in sorted(self._choices)]
@@ -168,6 +173,11 @@ class ResponsesStream:
             }
         elif self.keep_content and (delta := get(event, "delta")) is not None:
             self.pieces.add(delta, (kind, get(event, "item_id"), get(event, "content_index")))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last event came."""
+        return self.ended
 
     def facts(self) -> ResponseFacts:
         """What is known so far."""

@@ -134,6 +134,12 @@ class StreamReader:
         """Whether the wire's end mark came."""
         return self._done or (self._assembler is not None and self._assembler.ended)
 
+    @property
+    def whole(self) -> bool:
+        """Whether a body that ended properly here is a whole answer. There are servers that send no end mark: a chat is
+        one too that gave each choice its finish reason, and no half event after that. To be asked after `facts`."""
+        return self.ended or (self._assembler is not None and self._assembler.whole and not self.unreadable)
+
     def facts(self) -> ResponseFacts:
         """What is known so far."""
         self.feed(b"\n\n")  # an end mark at the very end of the bytes counts without its empty line
