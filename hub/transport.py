@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import finalize
 from zlib import crc32
 
-import orjson
-
 from hub import recorder as recorders
 from hub.calls import Call, current_call
 from hub.exchange import SEEN, Reception, WireCall, enter, leave, wire_call
-from hub.extractors.requests import asked
-from hub.extractors.wire import address_of, operation_of, provider_of
+from hub.extractors.requests import Asked, asked
+from hub.extractors.wire import address_of, operation_of, provider_of, request_body
 from hub.recorder import Recorder
 from hub.views import subclass
 from hub.watch import HasRecorder, async_sync, sync, trouble
@@ -185,11 +183,9 @@ def _alone(url: Any, operation: str, raw: bytes | None, source: _From) -> WireCa
     recorder = _recorder(source)
     if recorder is None or raw is None:
         return None
-    body = orjson.loads(raw)
-    if not isinstance(body, dict):
-        return None
-    wanted = asked(body)
-    if wanted.messages is None:
+    body = request_body(raw)
+    wanted = Asked() if body is None else asked(body)
+    if body is not None and wanted.messages is None:
         return None
     key = crc32(raw, crc32(f"{url.host}:{url.port}{url.path}".encode()))
     failed = _failed.get()

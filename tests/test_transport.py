@@ -86,7 +86,6 @@ def test_an_async_exchange_and_its_stream_are_calls(hub: ListHub, server: Loopba
         ("GET", "/chat/completions", b""),
         ("POST", "/files", b'{"messages": ["x"]}'),
         ("POST", "/responses/r-1/cancel", b'{"input": "x"}'),
-        ("POST", "/chat/completions", b"no json"),
         ("POST", "/chat/completions", b"[1]"),
         ("POST", "/responses", b'{"answer": 42}'),
     ],
@@ -97,6 +96,29 @@ def test_what_calls_no_model_passes_unrecorded(
     with mocked(library, hub, lambda request: library.Response(200, json={"fine": True})) as client:
         assert client.request(method, f"http://x/v1{path}", content=content).json() == {"fine": True}
     assert hub.calls == []
+
+
+ASKED = b'{"model": "m-1", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0.5'
+
+
+@pytest.mark.parametrize(
+    ("sent", "model"),
+    [
+        (ASKED + b', "seed": NaN}', "m-1"),
+        (ASKED + b', "user": "\\ud800"}', "m-1"),
+        (b"\xef\xbb\xbf" + ASKED + b"}", "m-1"),
+        (ASKED + b', "seed": ' + b"9" * 5_000 + b"}", None),
+        (ASKED + b', "user": "\xe9"}', None),
+        (gzip.compress(ASKED + b"}"), None),
+        (ASKED, None),
+        (b"", None),
+    ],
+)
+def test_a_body_that_is_hard_to_read_is_a_call_all_the_same(hub: ListHub, sent: bytes, model: str | None) -> None:
+    with mocked(httpx, hub, lambda request: httpx.Response(200, json={"received": len(request.content)})) as client:
+        answer = client.post("http://localhost/v1/chat/completions", content=sent)
+    assert answer.json() == {"received": len(sent)}
+    assert (hub.call.status, hub.call.request["model"]) == ("ok", model)
 
 
 def test_ready_made_clients_record(hub: ListHub, server: LoopbackServer) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -71,6 +72,19 @@ def address_of(url: Any) -> str:
     if port is None:
         return host  # type: ignore[no-any-return]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def request_body(raw: bytes) -> Mapping[str, Any] | None:
+    """What a request's body says, even if only lenient parsers read it (lone surrogates, NaN); empty when it is JSON of
+    another shape. None: nobody here can read it, packed or broken, and still it was sent to a model."""
+    try:
+        body = orjson.loads(raw)
+    except ValueError:
+        try:
+            body = json.loads(raw.decode("utf-8-sig"))
+        except (ValueError, RecursionError):
+            return None
+    return body if isinstance(body, dict) else {}
 
 
 def body_facts(body: bytes) -> ResponseFacts:
