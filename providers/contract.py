@@ -330,7 +330,9 @@ class Provider(Protocol):
 
         Args:
             kwargs: Fields of the request that are to be others in this call.
-        Raises: LLMError: After the retries that the provider was configured to make.
+        Raises:
+            LLMError: After the retries that the provider was configured to make.
+            pydantic.ValidationError: *request* or *kwargs* are no request; nothing was sent.
         """
 
     def stream(self, request: ChatRequest, **kwargs: Any) -> AsyncIterator[StreamChunk]:

@@ -197,7 +197,9 @@ class OpenAIProvider:
         """Ask, and wait for the whole answer. *kwargs* are fields of the request, or further ones of the wire, that are
         to be others in this call.
 
-        Raises: LLMError: After the retries that the configuration allows.
+        Raises:
+            LLMError: After the retries that the configuration allows.
+            pydantic.ValidationError: *request* or *kwargs* are no request; nothing was sent.
         """
         asked = self._asked(request, kwargs, stream=False)
 

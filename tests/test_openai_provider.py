@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from hub import traced
 from hub.demo.server import LoopbackServer
@@ -318,6 +319,16 @@ def test_tiers_have_models() -> None:
     assert provider.get_model_for_tier(ModelTier.HOSTED_LARGE) == "gpt-5"
     with pytest.raises(ConfigurationError, match="local_small"):
         provider.get_model_for_tier(ModelTier.LOCAL_SMALL)
+
+
+@pytest.mark.parametrize("request_", [None, "Hello", {"messages": 7}, {}])
+def test_what_is_no_request_is_refused_before_anything_is_sent(server: LoopbackServer, request_: Any) -> None:
+    before = server.served().requests
+    with pytest.raises(ValidationError):
+        asyncio.run(provider_at(server.base_url).complete(request_))
+    with pytest.raises(ValidationError):
+        asyncio.run(provider_at(server.base_url).complete(ask(), temperature="warm"))
+    assert server.served().requests == before
 
 
 def test_arguments_that_cannot_be_read_are_told_with_the_provider() -> None:
