@@ -53,10 +53,29 @@ def serving(*plays: Play | None) -> Iterator[tuple[str, RawServer | None]]:
         yield server.base_url, server
 
 
-def provider_at(address: str, *, sleep: Any = None, max_retries: int = 1, timeout: float = BRIEF) -> OpenAIProvider:
+def provider_at(
+    address: str,
+    *,
+    sleep: Any = None,
+    max_retries: int = 1,
+    timeout: float = BRIEF,
+    http_client: httpx.AsyncClient | None = None,
+) -> OpenAIProvider:
     extra = {"max_retries": max_retries, "base_delay": 0}
     config = ProviderConfig(api_key="sk-any", base_url=address, model="m-1", timeout=timeout, extra=extra)
-    return OpenAIProvider(config, sleep=sleep or Sleeps())
+    return OpenAIProvider(config, sleep=sleep or Sleeps(), http_client=http_client)
+
+
+def impatient_once() -> httpx.AsyncClient:
+    """A client that gives its first request up after BRIEF, and later ones as late as they say: a good answer has all
+    the time that a busy machine may take for it."""
+    limits = [BRIEF]
+
+    async def limit(request: httpx.Request) -> None:
+        if limits:
+            request.extensions["timeout"] = httpx.Timeout(limits.pop()).as_dict()
+
+    return httpx.AsyncClient(verify=False, event_hooks={"request": [limit]})
 
 
 async def asked(provider: OpenAIProvider, streaming: bool) -> ChatResponse:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
+import httpx
 import pytest
 from openai import OpenAI
 
@@ -26,7 +27,21 @@ from providers.errors import (
     StreamError,
 )
 from tests.calls_of import ListHub
-from tests.fault_kit import PATIENCE, REQUEST, Sleeps, asked, ended, outcome, own, provider_at, run, sdks, serving, told
+from tests.fault_kit import (
+    PATIENCE,
+    REQUEST,
+    Sleeps,
+    asked,
+    ended,
+    impatient_once,
+    outcome,
+    own,
+    provider_at,
+    run,
+    sdks,
+    serving,
+    told,
+)
 from tests.raw_server import CHUNKS, Play, completion, plain, streamed
 
 TEN_MB = b'{"error": {"message": "' + b"far too long " * 800_000 + b'"}}'
@@ -200,7 +215,10 @@ def test_a_call_that_recovers_is_one_call_with_two_attempts(fault: Fault, stream
     ):
 
         async def main() -> ChatResponse:
-            async with provider_at(address) as provider:
+            async with (
+                impatient_once() as client,
+                provider_at(address, timeout=PATIENCE, http_client=client) as provider,
+            ):
                 return await asked(traced(provider, hub=hub), streaming)
 
         response = run(main())
@@ -288,7 +306,8 @@ def test_a_stream_that_is_abandoned_after_or_before_a_fault_is_abandoned_and_its
         assert server is not None
 
         async def main() -> None:
-            provider = traced(provider_at(address), hub=hub)
+            client = impatient_once() if attempts == 2 else httpx.AsyncClient(verify=False)
+            provider = traced(provider_at(address, timeout=PATIENCE, http_client=client), hub=hub)
             stream = provider.stream(REQUEST)
             assert (await anext(stream)).delta == "Hello"
             if not dropped:
@@ -299,6 +318,7 @@ def test_a_stream_that_is_abandoned_after_or_before_a_fault_is_abandoned_and_its
                 await asyncio.sleep(0.005)
                 hub.settle()
             await provider.close()
+            await client.aclose()
 
         assert run(main()) is None
         assert server.all_closed()
