@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from hub.extractors.anthropic import anthropic_facts
-from hub.extractors.contracts import contract_facts, says_cached
+from hub.extractors.contracts import CACHE_MARKS, contract_facts, says_cached
 from hub.extractors.openai import openai_facts
 from hub.extractors.usage import cost_of
 from hub.extractors.values import has_fixed_fields, text
@@ -47,12 +47,17 @@ def response_facts(result: Any) -> ResponseFacts:
     if type(result) is dict or hasattr(result, "__dict__") or hasattr(result, "__slots__"):
         found = _answer_facts(result)
         if found is not None:
-            if "response_cached" not in found and says_cached(result):
+            if "response_cached" not in found and _may_say_cached(result) and says_cached(result):
                 found["response_cached"] = True
             return found
     if isinstance(result, dict):
         return {"messages": [{"role": "assistant", "content": result}]}
     return {}
+
+
+def _may_say_cached(result: Any) -> bool:
+    """False for most: a dict without any such key."""
+    return type(result) is not dict or not CACHE_MARKS.isdisjoint(result)
 
 
 _Family = Callable[[Any], ResponseFacts | None]
@@ -69,7 +74,7 @@ def _answer_facts(result: Any) -> ResponseFacts | None:
         return found
     for family in _FAMILIES:
         if (found := family(result)) is not None:
-            if has_fixed_fields(kind) and len(_family_of) < _MOST_KINDS:
+            if kind is not dict and has_fixed_fields(kind) and len(_family_of) < _MOST_KINDS:
                 _family_of[kind] = family
             return found
     return None

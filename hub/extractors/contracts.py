@@ -33,6 +33,10 @@ def says_cached(answer: Any) -> bool:
     return _is_cached(reader(answer))
 
 
+CACHE_MARKS = frozenset({"cached", "from_cache", "cache_hit", "response_cached", "metadata"})
+"""Where an answer may say that it came out of a cache."""
+
+
 def _is_cached(said: _Reader) -> bool:
     metadata = said("metadata")
     return _is_marked(said) or (metadata is not None and _is_marked(reader(metadata)))
