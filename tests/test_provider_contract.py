@@ -515,8 +515,6 @@ def test_every_public_name_is_there_once_and_documented() -> None:
 
 
 def test_importing_providers_loads_none_of_them() -> None:
-    code = (
-        "import sys, providers; print({name.split('.')[0] for name in sys.modules} & {'hub', 'pydantic', 'httpx'})"
-    )
+    code = "import sys, providers; print({name.split('.')[0] for name in sys.modules} & {'hub', 'pydantic', 'httpx'})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
