@@ -113,11 +113,16 @@ def test_an_exception_of_a_stream_that_outlives_its_call_is_gone_too(hub: ListHu
 
 
 @pytest.mark.parametrize("switches", ["fail=400", "cut=1"])
-def test_an_exception_of_an_sdk_is_gone_with_its_last_user(hub: ListHub, server: LoopbackServer, switches: str) -> None:
+def test_an_exception_of_an_sdk_is_gone_as_soon_as_unwrapped(
+    hub: ListHub, server: LoopbackServer, switches: str
+) -> None:
+    def is_gone(client: Any) -> bool:
+        create = client.chat.completions.create
+        return is_gone_at_once(lambda: create(model=MODEL, messages=ASK, extra_headers=demo(switches)))
+
     with OpenAI(base_url=server.base_url, api_key="any", max_retries=0) as plain:
-        for client in (plain, traced(plain, hub=hub)):
-            create: Any = client.chat.completions.create
-            assert is_gone_at_once(lambda: create(model=MODEL, messages=ASK, extra_headers=demo(switches)))  # noqa: B023
+        as_unwrapped = is_gone(plain)  # of a cut answer httpx's own frames are in a circle, from Python 3.12 on
+        assert is_gone(traced(plain, hub=hub)) == as_unwrapped
     assert hub.call.status == "error"
 
 
