@@ -202,7 +202,7 @@ class Pipeline:
 
     def _report(self) -> None:
         spool = self._spool
-        if not self._reporting.acquire(False):
+        if not self._reporting.acquire(timeout=0.1 if self._stopping else 0.0):  # by now the keeper's is nearly over
             return
         try:
             if not spool.room_for_report():
