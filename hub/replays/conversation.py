@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hub.extractors.values import text
+
 Lost = dict[str, str]
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -90,7 +92,7 @@ def _turn(message: Any) -> Turn | None:
         return _item(message)
     if role not in _ROLES:
         return None
-    turn = Turn(role, name=_text(message.get("name")), tool_call_id=_text(message.get("tool_call_id")))
+    turn = Turn(role, name=text(message.get("name")), tool_call_id=text(message.get("tool_call_id")))
     turn.unread = _unread("message", message, "")
     for key in ("content", "parts"):
         content = message.get(key)
@@ -348,9 +350,5 @@ def flat_tools(tools: Sequence[Any], lost: Lost) -> list[dict[str, Any]]:
     return found
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
 def _first(block: Mapping[str, Any], *keys: str) -> str:
-    return next((found for key in keys if (found := _text(block.get(key)))), "")
+    return next((found for key in keys if (found := text(block.get(key)))), "")

@@ -11,6 +11,7 @@ import orjson
 
 from hub.errors import ReplayImpossible
 from hub.extractors.requests import PARAMS
+from hub.extractors.values import text
 
 if TYPE_CHECKING:
     from hub.events import Data, EventRecord
@@ -84,12 +85,12 @@ def read(call: StoredCall) -> Original:
         call_id=call.id,
         trace_id=call["trace_id"],
         span_id=call["span_id"],
-        provider=_text(data.get("provider")),
-        server_address=_text(data.get("server_address")),
+        provider=text(data.get("provider")),
+        server_address=text(data.get("server_address")),
         session_id=call["session_id"],
         user_id=call["user_id"],
-        operation=_text(data.get("operation")) or "chat",
-        model=_text(data.get("model")),
+        operation=text(data.get("operation")) or "chat",
+        model=text(data.get("model")),
         messages=messages,
         tools=tools,
         params=params,
@@ -245,10 +246,6 @@ def _counts(reasons: Any) -> str:
     if not isinstance(reasons, Mapping):
         return "marked"
     return ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
