@@ -68,7 +68,8 @@ class Debaters:
     async def complete(
         self, messages: list[dict[str, str]], *, model: str | None = None, temperature: float | None = None
     ) -> Opinion:
-        body = {"model": model or "gpt-4o-mini", "messages": messages, "temperature": temperature or 0.7}
+        heat = 0.7 if temperature is None else temperature
+        body = {"model": model or "gpt-4o-mini", "messages": messages, "temperature": heat}
         wire = await _ask(self.http, body)
         said, spent = wire["choices"][0], wire["usage"]
         usage = {"input_tokens": spent["prompt_tokens"], "output_tokens": spent["completion_tokens"]}
