@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tests.contract_kits.debate import LLMResponse, StreamChunk
+
 ASK = [{"role": "user", "content": "Where is my order?"}]
 WORDS = ["It ", "is ", "on ", "its ", "way."]
 TEXT = "".join(WORDS)
@@ -35,23 +37,6 @@ class DebateConfig:
     temperature: float = 0.7
     max_tokens: int = 4096
     api_key: str | None = "sk-secret"
-
-
-@dataclass
-class DebateResponse:
-    content: str
-    model: str
-    usage: dict[str, int]
-    finish_reason: str | None = None
-    raw_response: Any = None
-
-
-@dataclass
-class DebateChunk:
-    content: str
-    is_final: bool = False
-    finish_reason: str | None = None
-    usage: dict[str, int] | None = None
 
 
 class DebateBase(abc.ABC):
@@ -84,15 +69,15 @@ class Debate(DebateBase):
         temperature: float | None = None,
         max_tokens: int | None = None,
         json_mode: bool = False,
-    ) -> DebateResponse:
+    ) -> LLMResponse:
         await asyncio.sleep(0)
-        return DebateResponse(TEXT, "debate-1-served", {"input_tokens": 12, "output_tokens": 5}, "stop")
+        return LLMResponse(TEXT, "debate-1-served", {"input_tokens": 12, "output_tokens": 5}, "stop")
 
-    async def stream(self, messages: Sequence[Any], *, model: str | None = None) -> AsyncIterator[DebateChunk]:
+    async def stream(self, messages: Sequence[Any], *, model: str | None = None) -> AsyncIterator[StreamChunk]:
         answer = await self.complete(messages, model=model)
         for word in WORDS:
-            yield DebateChunk(word)
-        yield DebateChunk("", True, answer.finish_reason, answer.usage)
+            yield StreamChunk(word)
+        yield StreamChunk("", True, answer.finish_reason, answer.usage)
 
     async def complete_stream(self, messages: Sequence[Any], **more: Any) -> AsyncIterator[str]:
         async for chunk in self.stream(messages, **more):
@@ -105,14 +90,14 @@ class SyncDebate(DebateBase):
     def name(self) -> str:
         return "debate"
 
-    def complete(self, messages: Sequence[Any], *, model: str | None = None) -> DebateResponse:
-        return DebateResponse(TEXT, "debate-1-served", {"input_tokens": 12, "output_tokens": 5}, "stop")
+    def complete(self, messages: Sequence[Any], *, model: str | None = None) -> LLMResponse:
+        return LLMResponse(TEXT, "debate-1-served", {"input_tokens": 12, "output_tokens": 5}, "stop")
 
-    def stream(self, messages: Sequence[Any], *, model: str | None = None) -> Iterator[DebateChunk]:
+    def stream(self, messages: Sequence[Any], *, model: str | None = None) -> Iterator[StreamChunk]:
         answer = self.complete(messages, model=model)
         for word in WORDS:
-            yield DebateChunk(word)
-        yield DebateChunk("", True, answer.finish_reason, answer.usage)
+            yield StreamChunk(word)
+        yield StreamChunk("", True, answer.finish_reason, answer.usage)
 
 
 # spine's.

@@ -20,6 +20,7 @@ from hub import NotTraceable, traced
 from hub.contracts import call_methods
 from hub.session import session
 from tests.calls_of import ListHub
+from tests.contract_kits.debate import LLMResponse
 from tests.provider_shapes import (
     ASK,
     TEXT,
@@ -29,7 +30,6 @@ from tests.provider_shapes import (
     ChatResponse,
     Debate,
     DebateConfig,
-    DebateResponse,
     ModelTier,
     SyncAmplifier,
     SyncDebate,
@@ -459,7 +459,7 @@ def test_an_answer_that_says_it_was_cached_is_marked(hub: ListHub, mark: str, wh
 
 
 def test_an_answer_returned_again_was_cached_unless_somebody_was_asked_for_it(hub: ListHub) -> None:
-    answer = DebateResponse(TEXT, "m", {"input_tokens": 12, "output_tokens": 5})
+    answer = LLMResponse(TEXT, "m", {"input_tokens": 12, "output_tokens": 5})
     inner = traced(answering(*[answer] * 2), provider="inner", hub=hub)
 
     class Cache:

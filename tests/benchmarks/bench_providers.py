@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.benchmarks.bench_caller import answered, prose, started_hub, stored, timed
 from tests.benchmarks.collector import running_collector
 from tests.benchmarks.report import Figure, show_figures
+from tests.contract_kits.debate import LLMResponse
 from tests.provider_shapes import (
     Amplifier,
     AmplifierMessage,
@@ -30,7 +31,6 @@ from tests.provider_shapes import (
     ChatRequest,
     ChatResponse,
     Debate,
-    DebateResponse,
     Role,
     Spine,
     SpineMessage,
@@ -75,8 +75,8 @@ class OfAmplifier(Amplifier):
 
 
 class OfDebate(Debate):
-    async def complete(self, messages: Any, *, model: str | None = None, **more: Any) -> DebateResponse:
-        return DebateResponse(reply(), "debate-1", {"input_tokens": 250, "output_tokens": 500}, "stop")
+    async def complete(self, messages: Any, *, model: str | None = None, **more: Any) -> LLMResponse:
+        return LLMResponse(reply(), "debate-1", {"input_tokens": 250, "output_tokens": 500}, "stop")
 
 
 class OfSpine(Spine):
