@@ -16,10 +16,10 @@ from hub.config import Settings, load
 from hub.errors import AmbiguousId, ConfigError, NotFound, QueryRefused
 from hub.events import Event, EventRecord, decode, upcast
 from hub.store import Cursor
-from storage.connection import translated
 from storage.query import Limits, Params, Result, Shadow, public_columns, read_only, run, views
 from storage.query_child import run_in_child
 from storage.reading import log_page, stream_page
+from storage.sqlite_file import translated
 
 Where = str | Mapping[str, object]
 """SQL over the columns of llm_calls, or column to wanted value (None: the column is null)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,10 +11,10 @@ from hub.polite import Rest
 from hub.pricing import PriceBook, PriceList, PriceRow
 from storage.batch import EVENT_COLUMNS, Batch, event_row
 from storage.bodies import Piece, Shape, make_ready, manifest
+from storage.engine import Connection, Insert, Lookup, RangeLookup
 from storage.event_views import SCHEMA_EVENT, announce
 from storage.projections import CALL_TYPES
 from storage.projector import Entry, Projector, ResultKey, insert_parts
-from storage.statements import Insert, Lookup, RangeLookup
 from storage.tombstones import Tombstones, stripped
 
 LIVE = "calls"
@@ -25,12 +24,12 @@ _REMEMBERED_CONTENTS = 8_192
 
 _INSERT_EVENTS = Insert("hub_events", EVENT_COLUMNS)
 _INSERT_CONTENTS = Insert("hub_contents", ("id", "project", "hash", "body", "packed", "bytes"))
-_FIND_CONTENTS = Lookup("SELECT hash, id FROM hub_contents WHERE hash IN ({})")
+_FIND_CONTENTS = Lookup("SELECT hash, id FROM hub_contents WHERE hash {}")
 _FIND_EVENTS = RangeLookup(
-    "WITH wanted(stream, low, high) AS (VALUES {})"
+    "WITH wanted(stream, low, high) AS ({})"
     " SELECT stream_id, version, event_id"
     " FROM wanted CROSS JOIN hub_events ON stream_id = stream AND version BETWEEN low AND high",
-    3,
+    ("text", "integer", "integer"),
 )
 
 
@@ -46,7 +45,7 @@ class Memory:
         self.checked_prices: set[tuple[str | None, str]] = set()
         self.tombstones = Tombstones((), self.keys)
 
-    def refresh(self, connection: sqlite3.Connection, epoch: int) -> None:
+    def refresh(self, connection: Connection, epoch: int) -> None:
         """Begin anew if somebody changed what is remembered here. Within a transaction."""
         if epoch == self.epoch:
             return
@@ -71,7 +70,7 @@ class Memory:
         self.contents.update(found)
 
 
-def read_prices(connection: sqlite3.Connection) -> PriceBook:
+def read_prices(connection: Connection) -> PriceBook:
     """All cards of a store."""
     book = PriceBook()
     rows = connection.execute("SELECT provider, model, effective_ns, source, version, card FROM hub_prices")
@@ -82,12 +81,12 @@ def read_prices(connection: sqlite3.Connection) -> PriceBook:
     return book
 
 
-def read_counters(connection: sqlite3.Connection) -> dict[str, int]:
+def read_counters(connection: Connection) -> dict[str, int]:
     """position, content and epoch; 0 where nothing happened yet."""
     return {"position": 0, "content": 0, "epoch": 0} | dict(connection.execute("SELECT name, value FROM hub_counters"))
 
 
-def write_counters(connection: sqlite3.Connection, counters: Mapping[str, int]) -> None:
+def write_counters(connection: Connection, counters: Mapping[str, int]) -> None:
     connection.executemany(
         "INSERT INTO hub_counters (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         counters.items(),
@@ -98,7 +97,7 @@ class Append:
     """One batch on its way into the log. `run` within a transaction; `committed` once it stands."""
 
     def __init__(
-        self, connection: sqlite3.Connection, batch: Batch, memory: Memory, prices: PriceList, now: int, rest: Rest
+        self, connection: Connection, batch: Batch, memory: Memory, prices: PriceList, now: int, rest: Rest
     ) -> None:
         self._connection, self._batch, self._memory = connection, batch, memory
         self._prices, self._now, self._rest = prices, now, rest
@@ -110,7 +109,7 @@ class Append:
         self._counters = read_counters(self._connection)
         self._memory.refresh(self._connection, self._counters["epoch"])
         self._strip_erased()
-        batch.drop_known(_FIND_EVENTS.run(self._connection, batch.ranges(), self._rest))
+        batch.drop_known(self._connection.lookup_ranges(_FIND_EVENTS, batch.ranges(), self._rest))
         if not batch.records:
             return 0
         self._write_contents()
@@ -146,7 +145,7 @@ class Append:
             else:
                 unseen[piece.hash] = piece
         make_ready(unseen.values(), self._rest)
-        for digest, content_id in _FIND_CONTENTS.run(self._connection, unseen, self._rest):
+        for digest, content_id in self._connection.lookup(_FIND_CONTENTS, unseen, self._rest):
             found[digest] = (content_id, unseen.pop(digest).shape)
         self._insert_contents(unseen.values())
 
@@ -161,7 +160,7 @@ class Append:
             parts.append((content_id, piece.parts or ()))
             self._contents[piece.hash] = (content_id, piece.shape)
         self._counters["content"] = content_id
-        _INSERT_CONTENTS.run(self._connection, values, self._rest)
+        self._connection.insert(_INSERT_CONTENTS, values, self._rest)
         insert_parts(self._connection, parts, self._rest)
 
     def _project(self) -> None:
@@ -186,7 +185,7 @@ class Append:
             )
             self._rest()
         self._counters["position"] = position
-        _INSERT_EVENTS.run(self._connection, values, self._rest)
+        self._connection.insert(_INSERT_EVENTS, values, self._rest)
         self._price(projector)
         projector.write()
         for record in batch.records:

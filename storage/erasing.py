@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from hub.polite import no_rest
 from hub.store import Erasure, ErasureReport
 from storage.append import read_counters, read_prices, write_counters
 from storage.bodies import ids_in
+from storage.engine import Connection
 from storage.projector import Entry, Projector
 from storage.reading import COLUMNS, with_content
 from storage.tombstones import (
@@ -40,7 +40,7 @@ class _Target:
     """Position to type."""
 
 
-def erase(connection: sqlite3.Connection, what: Erasure, key: bytes, now: int) -> ErasureReport:
+def erase(connection: Connection, what: Erasure, key: bytes, now: int) -> ErasureReport:
     """See `EventStore.erase`. Within a transaction.
 
     Raises: ValueError: *what* names none of call, session and user, or several.
@@ -48,7 +48,8 @@ def erase(connection: sqlite3.Connection, what: Erasure, key: bytes, now: int) -
     kind, value = predicate(what)
     connection.execute(
         "INSERT INTO hub_tombstones (project, kind, hash, before_ns, created_ns) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (project, kind, hash) DO UPDATE SET before_ns = max(before_ns, excluded.before_ns)",
+        " ON CONFLICT (project, kind, hash) DO UPDATE SET before_ns = excluded.before_ns"
+        " WHERE excluded.before_ns > hub_tombstones.before_ns",
         (what.project, kind, tombstone_hash(value, key, kind), what.before_ns, now),
     )
     target = _find(connection, what, kind, value)
@@ -59,12 +60,7 @@ def erase(connection: sqlite3.Connection, what: Erasure, key: bytes, now: int) -
     return ErasureReport(len(target.calls), dead, len(target.events))
 
 
-def scrub(connection: sqlite3.Connection) -> None:
-    """Take what was erased out of the write-ahead log too, as far as readers let us."""
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _find(connection: sqlite3.Connection, what: Erasure, kind: str, value: str) -> _Target:
+def _find(connection: Connection, what: Erasure, kind: str, value: str) -> _Target:
     target = _Target()
     rows = connection.execute(
         f"SELECT position, type, call_id, occurred_ns FROM hub_events WHERE project = ? AND {column_of(kind)} = ?",
@@ -84,22 +80,21 @@ def _find(connection: sqlite3.Connection, what: Erasure, kind: str, value: str) 
     return target
 
 
-def _find_carried(connection: sqlite3.Connection, what: Erasure, kind: str, value: str, target: _Target) -> None:
+def _find_carried(connection: Connection, what: Erasure, kind: str, value: str, target: _Target) -> None:
     """Events that lost their place, whole in the content of the hub:conflict that tells of each."""
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM hub_events WHERE type = ? AND project = ? AND content IS NOT NULL",
         (CONFLICT, what.project),
     )
-    while page := rows.fetchmany(_CHUNK):
-        for one in with_content(connection, page):
-            for carried in subjects(one.record):
-                if value_of(carried, kind) == value and begun_ns(carried) < what.before_ns:
-                    target.events[one.position] = CONFLICT
-                    if one.record["call_id"] is not None:
-                        target.calls.add(one.record["call_id"])
+    for one in with_content(connection, rows):
+        for carried in subjects(one.record):
+            if value_of(carried, kind) == value and begun_ns(carried) < what.before_ns:
+                target.events[one.position] = CONFLICT
+                if one.record["call_id"] is not None:
+                    target.calls.add(one.record["call_id"])
 
 
-def _erase_events(connection: sqlite3.Connection, project: str, target: _Target) -> int:
+def _erase_events(connection: Connection, project: str, target: _Target) -> int:
     """Returns: How many contents were deleted."""
     candidates: set[int] = set()
     for chunk in _chunks(list(target.events)):
@@ -123,7 +118,7 @@ def _erase_events(connection: sqlite3.Connection, project: str, target: _Target)
     return len(dead)
 
 
-def _take_results(connection: sqlite3.Connection, calls: set[str]) -> dict[int, list[ResultRow]]:
+def _take_results(connection: Connection, calls: set[str]) -> dict[int, list[ResultRow]]:
     """Take out the tool results that an erased call was the first to carry, by content."""
     taken: dict[int, list[ResultRow]] = {}
     for chunk in _chunks(sorted(calls)):
@@ -135,7 +130,7 @@ def _take_results(connection: sqlite3.Connection, calls: set[str]) -> dict[int, 
 
 
 def _settle_survivors(
-    connection: sqlite3.Connection, project: str, candidates: set[int], results: dict[int, list[ResultRow]]
+    connection: Connection, project: str, candidates: set[int], results: dict[int, list[ResultRow]]
 ) -> set[int]:
     """Look through all other events of the project. Returns: The candidates that none of them refers to."""
     dead = set(candidates)
@@ -162,7 +157,7 @@ def _settle_survivors(
     return dead
 
 
-def _fold_again(connection: sqlite3.Connection, calls: set[str]) -> None:
+def _fold_again(connection: Connection, calls: set[str]) -> None:
     """Make the rows of *calls* from what their events still say."""
     book = read_prices(connection)
     for chunk in _chunks(sorted(calls)):

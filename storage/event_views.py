@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 
 import orjson
 
 from hub.events import EventRecord
+from storage.engine import Connection
 from storage.views import event_view, event_view_name
 
 SCHEMA_EVENT = "hub:schema"
 log = logging.getLogger("hub")
 
 
-def announce(connection: sqlite3.Connection, record: EventRecord) -> None:
+def announce(connection: Connection, record: EventRecord) -> None:
     """Make or widen the view of the type that *record*, a hub:schema event, is about. Nonsense is passed over."""
     data = record["data"]
     event_type, fields, version = data.get("type"), data.get("fields"), data.get("schema_version", 1)
@@ -40,7 +40,7 @@ def announce(connection: sqlite3.Connection, record: EventRecord) -> None:
     connection.execute(event_view(event_type, view, names))
 
 
-def refill(connection: sqlite3.Connection, announcements: list[EventRecord]) -> None:
+def refill(connection: Connection, announcements: list[EventRecord]) -> None:
     """Make all views of contributed events anew."""
     for (view,) in connection.execute("SELECT DISTINCT view FROM hub_event_schemas").fetchall():
         connection.execute(f"DROP VIEW IF EXISTS {view}")

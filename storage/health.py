@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from storage.connection import translated
 from storage.migrate import REVISION, revision_of
+from storage.sqlite_file import translated
 
 WAL_RESET_FIXED = (3, 51, 3)
 """Older versions of SQLite can damage a WAL database that several processes write (sqlite.org/wal.html, section on the

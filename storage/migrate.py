@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hub.errors import ForeignStore, HubError, SchemaMismatch
 from storage import views
-from storage.connection import connect, translated, url_of, write_lock
+from storage.sqlite_file import connect, translated, url_of, write_lock
 
 if TYPE_CHECKING:
     from alembic.config import Config

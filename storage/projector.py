@@ -5,7 +5,6 @@ It works on whatever tables its connection finds under the projections' names: t
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from hub.messages import Part
 from hub.polite import Rest
 from hub.pricing import PriceBook
 from storage.bodies import Shape
+from storage.engine import Connection, Insert, Lookup, RangeLookup
 from storage.projections import (
     ATTEMPT_COLUMNS,
     CALL_COLUMNS,
@@ -31,7 +31,6 @@ from storage.projections import (
     read_last_attempt,
     repeated,
 )
-from storage.statements import Insert, Lookup, RangeLookup
 
 PART_COLUMNS = ("content_id", "part", "role", "type", "name", "tool_call_id", "path", "bytes")
 _REMEMBERED_RESULTS = 20_000
@@ -49,17 +48,17 @@ _INSERT_TOOL_RESULTS = Insert(
     "hub_tool_results",
     ("tool_call_id", "project", "session", "content_id", "part", "call_id"),
     conflict="ON CONFLICT (tool_call_id, project, session, content_id, part)"
-    " DO UPDATE SET call_id = excluded.call_id WHERE excluded.call_id < call_id",
+    " DO UPDATE SET call_id = excluded.call_id WHERE excluded.call_id < hub_tool_results.call_id",
 )
-_LOAD_CALLS = Lookup(f"SELECT {','.join(CALL_COLUMNS)} FROM hub_calls WHERE call_id IN ({{}})")
+_LOAD_CALLS = Lookup(f"SELECT {','.join(CALL_COLUMNS)} FROM hub_calls WHERE call_id {{}}")
 _LOAD_ATTEMPTS = Lookup(
     "SELECT call_id, is_last IS NOT NULL, coalesce(input_tokens, 0) + coalesce(output_tokens, 0) > 0, cost_nanos"
-    " FROM hub_attempts WHERE call_id IN ({})"
+    " FROM hub_attempts WHERE call_id {}"
 )
 _SAME_RESPONSE = RangeLookup(
-    "WITH wanted(response, since) AS (VALUES {}) SELECT response_id, call_id, producer, source, started_ns, ended_ns,"
+    "WITH wanted(response, since) AS ({}) SELECT response_id, call_id, producer, source, started_ns, ended_ns,"
     " counted FROM wanted CROSS JOIN hub_calls ON response_id = wanted.response AND ended_ns >= wanted.since",
-    2,
+    ("text", "bigint"),
 )
 """Calls that may overlap one begun at *since*. Some servers give all answers one id: never look at all of them."""
 _SAME_RESPONSE_KEYS = ("response_id", "call_id", "producer", "source", "started_ns", "ended_ns", "counted")
@@ -81,7 +80,7 @@ class Projector:
     """Folds entries and writes the rows, within a transaction of the caller's. One for each transaction."""
 
     def __init__(
-        self, connection: sqlite3.Connection, book: PriceBook, rest: Rest, *, first_results: dict[ResultKey, str]
+        self, connection: Connection, book: PriceBook, rest: Rest, *, first_results: dict[ResultKey, str]
     ) -> None:
         """*first_results* is kept by the caller from one committed transaction to the next."""
         self._connection, self._book, self._rest = connection, book, rest
@@ -96,7 +95,7 @@ class Projector:
 
     def load(self, call_ids: Iterable[str]) -> None:
         """Fetch the rows of calls that the log has heard of before."""
-        for values in _LOAD_CALLS.run(self._connection, set(call_ids) - self._rows.keys(), self._rest):
+        for values in self._connection.lookup(_LOAD_CALLS, set(call_ids) - self._rows.keys(), self._rest):
             row = self._rows[values[0]] = dict(zip(CALL_COLUMNS, values, strict=True))
             self._loaded.add(values[0])
             self._note_response(row)
@@ -157,14 +156,14 @@ class Projector:
         self._add_up_attempts()
         self._settle_repeated()
         connection, rest = self._connection, self._rest
-        _INSERT_CALLS.run(connection, [value for row in self._rows.values() for value in row.values()], rest)
-        _INSERT_ATTEMPTS.run(connection, [value for one in self._attempts for value in one.row.values()], rest)
-        _INSERT_TOOL_CALLS.run(connection, self._tool_calls, rest)
-        _INSERT_TOOL_RESULTS.run(connection, [v for k, call in self._results.items() for v in (*k, call)], rest)
+        connection.insert(_INSERT_CALLS, [value for row in self._rows.values() for value in row.values()], rest)
+        connection.insert(_INSERT_ATTEMPTS, [value for one in self._attempts for value in one.row.values()], rest)
+        connection.insert(_INSERT_TOOL_CALLS, self._tool_calls, rest)
+        connection.insert(_INSERT_TOOL_RESULTS, [v for k, call in self._results.items() for v in (*k, call)], rest)
 
     def _add_up_attempts(self) -> None:
         tried: dict[str, list[tuple[bool, bool, int | None]]] = {}
-        for call_id, is_last, spent, cost in _LOAD_ATTEMPTS.run(self._connection, self._loaded, self._rest):
+        for call_id, is_last, spent, cost in self._connection.lookup(_LOAD_ATTEMPTS, self._loaded, self._rest):
             tried.setdefault(call_id, []).append((bool(is_last), bool(spent), cost))
         for one in self._attempts:
             found = tried.setdefault(one.row["call_id"], [])
@@ -192,7 +191,7 @@ class Projector:
 
     def _same_response(self, wanted: Sequence[tuple[str, int]]) -> Iterator[Mapping[str, Any]]:
         """Calls in the store, but for those that are here."""
-        for values in _SAME_RESPONSE.run(self._connection, wanted, self._rest):
+        for values in self._connection.lookup_ranges(_SAME_RESPONSE, wanted, self._rest):
             stored = dict(zip(_SAME_RESPONSE_KEYS, values, strict=True))
             if stored["call_id"] not in self._rows:
                 yield stored
@@ -223,10 +222,10 @@ class Projector:
         self._first_results.update(self._results)
 
 
-def insert_parts(connection: sqlite3.Connection, found: Iterable[tuple[int, Sequence[Part]]], rest: Rest) -> None:
+def insert_parts(connection: Connection, found: Iterable[tuple[int, Sequence[Part]]], rest: Rest) -> None:
     """Write the parts of new contents."""
     values: list[Any] = []
     for content_id, parts in found:
         for number, part in enumerate(parts):
             values += (content_id, number, *part[:6])
-    _INSERT_PARTS.run(connection, values, rest)
+    connection.insert(_INSERT_PARTS, values, rest)

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from hub.errors import ForeignStore, QueryLimit, QueryRefused, StoreError, StoreUnavailable
 from storage.query_rules import FUNCTIONS, TABLE_FUNCTIONS, first_keyword
+from storage.sqlite_connection import SQLiteConnection
 from storage.views import VIEWS
 
 Params = Sequence[object] | Mapping[str, object]
@@ -128,7 +129,7 @@ def public_columns(connection: sqlite3.Connection, path: Path) -> Shadow:
 
 
 @contextmanager
-def read_only(path: Path) -> Iterator[sqlite3.Connection]:
+def read_only(path: Path) -> Iterator[SQLiteConnection]:
     """A connection that changes nothing, without the guard: for statements of our own.
 
     Raises: StoreError: There is no such file, or it cannot be opened.
@@ -144,7 +145,7 @@ def read_only(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> SQLiteConnection:
     """Read-only. A store in a folder that cannot be written, with no writer about, is read as the plain file it is."""
     try:
         return _prepared(path, "mode=ro")
@@ -158,9 +159,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         raise _translated(failed, path, Limits()) from None
 
 
-def _prepared(path: Path, mode: str) -> sqlite3.Connection:
+def _prepared(path: Path, mode: str) -> SQLiteConnection:
     uri = f"file:{quote(str(path))}?{mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None)
+    connection = sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None, factory=SQLiteConnection)
     try:
         for pragma in ("query_only = 1", "mmap_size = 0", "cache_size = -16000"):
             connection.execute(f"PRAGMA {pragma}")

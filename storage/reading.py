@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,14 +12,14 @@ from hub.polite import no_rest
 from hub.store import Content, ContentRef, Cursor, Erased, OpenCall, Page
 from storage.batch import EVENT_COLUMNS, event_record
 from storage.bodies import ids_in, put_together, unpack
-from storage.statements import Lookup
+from storage.engine import Connection, Lookup
 
 COLUMNS = ",".join(EVENT_COLUMNS)
-_BODIES = Lookup("SELECT id, body, packed FROM hub_contents WHERE id IN ({})")
+_BODIES = Lookup("SELECT id, body, packed FROM hub_contents WHERE id {}")
 _MISSING = object()
 
 
-def stream_page(connection: sqlite3.Connection, stream_id: str, after: int, limit: int) -> list[EventRecord]:
+def stream_page(connection: Connection, stream_id: str, after: int, limit: int) -> list[EventRecord]:
     """At most *limit* events of a stream."""
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM hub_events WHERE stream_id = ? AND version > ? ORDER BY version LIMIT ?",
@@ -29,7 +28,7 @@ def stream_page(connection: sqlite3.Connection, stream_id: str, after: int, limi
     return [one.record for one in with_content(connection, rows)]
 
 
-def log_page(connection: sqlite3.Connection, after: Cursor | None, types: Collection[str] | None, limit: int) -> Page:
+def log_page(connection: Connection, after: Cursor | None, types: Collection[str] | None, limit: int) -> Page:
     """See `EventStore.read_all`."""
     start = place(after)
     if types is None:
@@ -72,7 +71,7 @@ class Stored(NamedTuple):
     """Of all events that were read together."""
 
 
-def with_content(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> list[Stored]:
+def with_content(connection: Connection, rows: Iterable[Sequence[Any]]) -> list[Stored]:
     """Rows of hub_events, their content put together."""
     read = [event_record(row) for row in rows]
     wanted = {content_id for _, _, manifest in read if manifest for content_id in ids_in(manifest)}
@@ -83,14 +82,12 @@ def with_content(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) 
     return [Stored(position, record, manifest, bodies) for position, record, manifest in read]
 
 
-def load(connection: sqlite3.Connection, ids: Collection[int]) -> dict[int, Any]:
+def load(connection: Connection, ids: Collection[int]) -> dict[int, Any]:
     """The contents that are still there, by id."""
-    return {row[0]: unpack(row[1], row[2]) for row in _BODIES.run(connection, ids, no_rest)}
+    return {row[0]: unpack(row[1], row[2]) for row in connection.lookup(_BODIES, ids, no_rest)}
 
 
-def contents(
-    connection: sqlite3.Connection, refs: Sequence[ContentRef], last: int
-) -> Mapping[ContentRef, Content | Erased]:
+def contents(connection: Connection, refs: Sequence[ContentRef], last: int) -> Mapping[ContentRef, Content | Erased]:
     """See `EventStore.content`. *last*: the newest id that was ever given."""
     ids = {ref: int(ref) if ref.isascii() and ref.isdigit() else 0 for ref in refs}
     for ref, content_id in ids.items():
@@ -100,7 +97,7 @@ def contents(
     return {ref: found.get(content_id, Erased()) for ref, content_id in ids.items()}
 
 
-def references(connection: sqlite3.Connection, stream_id: str, version: int) -> tuple[ContentRef, ...]:
+def references(connection: Connection, stream_id: str, version: int) -> tuple[ContentRef, ...]:
     """What an event's content is made of; nothing for an unknown event."""
     row = connection.execute(
         "SELECT content FROM hub_events WHERE stream_id = ? AND version = ?", (stream_id, version)
@@ -110,7 +107,7 @@ def references(connection: sqlite3.Connection, stream_id: str, version: int) -> 
     return tuple(ContentRef(str(content_id)) for content_id in ids_in(orjson.loads(row[0])))
 
 
-def open_calls(connection: sqlite3.Connection, producer: str) -> list[OpenCall]:
+def open_calls(connection: Connection, producer: str) -> list[OpenCall]:
     """See `EventStore.open_calls`."""
     rows = connection.execute(
         f"SELECT {','.join('e.' + name for name in EVENT_COLUMNS)},"

@@ -7,10 +7,8 @@ that writes them is the live one. A rebuild that is killed leaves nothing behind
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
 import orjson
@@ -20,7 +18,7 @@ from hub.polite import Rest
 from hub.pricing import PriceBook
 from storage.append import LIVE, read_counters, read_prices
 from storage.bodies import Shape, shape_of
-from storage.connection import connect, prepare, write_lock
+from storage.engine import Connection
 from storage.event_views import SCHEMA_EVENT, refill
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.reading import COLUMNS, Stored, with_content
@@ -31,26 +29,38 @@ _PAGE = 500
 _REMEMBERED_SHAPES = 50_000
 
 
+Writing = Callable[[Connection], AbstractContextManager[None]]
+
+
 class _Disturbed(Exception):
     """Something was erased meanwhile: what was made so far may hold it."""
 
 
-def rebuild(path: Path, progress: Callable[[int, int], None], rest: Rest) -> int:
-    """See `SQLiteStore.rebuild`."""
+def rebuild(
+    apart: Callable[[], AbstractContextManager[Connection]],
+    writing: Writing,
+    progress: Callable[[int, int], None],
+    rest: Rest,
+) -> int:
+    """See `SqlStore.rebuild`.
+
+    Args:
+        apart: Opens a connection for the work beside the writers.
+        writing: A transaction that no other writer's overlaps.
+    """
     while True:
-        with closing(connect(path)) as connection:
-            prepare(connection)
+        with apart() as connection:
             try:
-                return _Rebuild(connection, path, progress, rest).run()
+                return _Rebuild(connection, writing, progress, rest).run()
             except _Disturbed:
                 continue
 
 
 class _Rebuild:
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, progress: Callable[[int, int], None], rest: Rest
+        self, connection: Connection, writing: Writing, progress: Callable[[int, int], None], rest: Rest
     ) -> None:
-        self._connection, self._path, self._progress, self._rest = connection, path, progress, rest
+        self._connection, self._writing, self._progress, self._rest = connection, writing, progress, rest
         self._epoch, self._book = -1, PriceBook()
         self._shapes: dict[int, Shape] = {}
         self._first_results: dict[ResultKey, str] = {}
@@ -62,19 +72,12 @@ class _Rebuild:
         self._make_tables()
         while self._free_page():
             self._progress(self._count, self._total())
-        with write_lock(self._path):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                if read_counters(connection).get("erasures", 0) != erasures:
-                    raise _Disturbed
-                while self._page(_PAGE):
-                    pass
-                self._swap()
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+        with self._writing(connection):
+            if read_counters(connection).get("erasures", 0) != erasures:
+                raise _Disturbed
+            while self._page(_PAGE):
+                pass
+            self._swap()
         self._progress(self._count, self._count)
         return self._count
 

@@ -13,8 +13,8 @@ import pytest
 from hub import forking
 from hub.errors import StoreUnavailable
 from hub.spool.folder import let_go, make_folder, take_lock
-from storage.connection import write_lock
 from storage.sqlite import SQLiteStore
+from storage.sqlite_file import write_lock
 from tests.spools import new_id
 
 

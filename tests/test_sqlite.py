@@ -21,8 +21,8 @@ import pytest
 from hub.delivery import Splitter, is_outage
 from hub.errors import ConfigError, ForeignStore, StoreError, StoreUnavailable
 from hub.pricing import PriceList
-from storage import connection as files
 from storage import open_store
+from storage import sqlite_file as files
 from storage.sqlite import SQLiteStore
 from tests.factories import Factory
 from tests.store_rows import projections, rows

@@ -15,8 +15,9 @@ from typing import Any
 
 from hub import traced
 from hub.runtime import Hub
-from storage.connection import LOCK_SUFFIX
 from storage.sqlite import SQLiteStore
+from storage.sqlite_connection import SQLiteConnection
+from storage.sqlite_file import LOCK_SUFFIX
 
 Trouble = Callable[[Path], Any]
 """Makes a context manager that gives the database at a path some trouble."""
@@ -107,7 +108,7 @@ class BoundedStore(SQLiteStore):
 
     pages = 2**32 - 2
 
-    def _ready(self) -> sqlite3.Connection:
+    def _ready(self) -> SQLiteConnection:
         connection = super()._ready()
         connection.execute(f"PRAGMA max_page_count = {self.pages}")
         return connection

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hub.errors import ForeignStore, StoreError, StoreUnavailable
+from storage.sqlite_connection import SQLiteConnection
 
 LOCK_SUFFIX = ".lock-hub"
 _LOCK_WAIT = 5.0
@@ -29,7 +30,7 @@ def url_of(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> SQLiteConnection:
     """Open the existing file, and change nothing in it. Transactions are begun and ended by the caller.
 
     Raises: StoreError
@@ -41,6 +42,7 @@ def connect(path: Path) -> sqlite3.Connection:
             isolation_level=None,
             check_same_thread=False,
             cached_statements=96,
+            factory=SQLiteConnection,
             timeout=_BUSY_MS / 1000,
         )
 

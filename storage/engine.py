@@ -1,0 +1,84 @@
+"""What the code that serves every engine asks of a database connection.
+
+SQL is written once, in what SQLite and PostgreSQL have in common, with ? for each value and no ? elsewhere. Rows that
+travel in bulk are declared (`Insert`, `Lookup`, `RangeLookup`); each engine moves them in the way that is fast on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from hub.polite import Rest
+
+Engine = Literal["sqlite", "postgresql"]
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """INSERT of rows. *conflict*: an ON CONFLICT clause, in which the row that is there goes by the table's name."""
+
+    table: str
+    columns: tuple[str, ...]
+    conflict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """SELECT of rows by one column. *sql* has {} behind the column, where what it is compared with goes."""
+
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class RangeLookup:
+    """SELECT of rows by a few columns. *sql* has {} where the rows of wanted values go, of SQL's *types*."""
+
+    sql: str
+    types: tuple[str, ...]
+
+
+class Rows(Protocol):
+    """What a statement returned: tuples."""
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection to a store's database. Transactions are begun and ended by the store."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    def execute(self, sql: str, values: Sequence[Any] = (), /) -> Rows:
+        """Run one statement."""
+        ...
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> object:
+        """Run one statement for each of *rows*."""
+        ...
+
+    def stream(self, sql: str, values: Sequence[Any] = (), /) -> Iterator[Any]:
+        """The rows of a SELECT that may be too many for memory. Within a transaction."""
+        ...
+
+    def rollback(self) -> None:
+        """End the transaction, if there is one, as if it had not been."""
+        ...
+
+    def insert(self, into: Insert, values: Sequence[Any], rest: Rest, /) -> None:
+        """Insert rows given as one flat list of values."""
+        ...
+
+    def lookup(self, what: Lookup, wanted: Collection[Any], rest: Rest, /) -> Iterator[Any]:
+        """The rows whose column is in *wanted*."""
+        ...
+
+    def lookup_ranges(self, what: RangeLookup, wanted: Sequence[Sequence[Any]], rest: Rest, /) -> Iterator[Any]:
+        """The rows that any of *wanted* asks for."""
+        ...
