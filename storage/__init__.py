@@ -22,24 +22,35 @@ def open_store(url: str) -> SqlStore:
 
     Raises: ConfigError: No store of ours has such a URL, or the package that it needs is not installed.
     """
-    if _POSTGRES.match(url):
-        return _open_postgres(url)
-    match = _SQLITE.fullmatch(url)
-    if match is None or match["file"] in ("", ":memory:"):
-        raise ConfigError("db_url", _SECRET.sub("", url), "use sqlite:///FILE or postgresql://HOST/DATABASE")
+    if is_postgres(url):
+        require_driver(url)
+        from storage.postgres import PostgresStore
+
+        return PostgresStore(url)
     from storage.sqlite import SQLiteStore
 
-    return SQLiteStore(Path(match["file"]))
+    return SQLiteStore(sqlite_path(url))
 
 
-def _open_postgres(url: str) -> SqlStore:
+def is_postgres(url: str) -> bool:
+    """Whether *url* is of a PostgreSQL database."""
+    return _POSTGRES.match(url) is not None
+
+
+def require_driver(url: str) -> None:
+    """Raises: ConfigError: psycopg is not installed."""
     try:
         import psycopg  # noqa: F401
     except ImportError:
         raise ConfigError("db_url", _SECRET.sub("", url), "run pip install 'llm-hub[postgres]'") from None
-    from storage.postgres import PostgresStore
-
-    return PostgresStore(url)
 
 
-__all__ = ["open_store"]
+def sqlite_path(url: str) -> Path:
+    """The file of a SQLite URL. Raises: ConfigError: It is no such URL."""
+    match = _SQLITE.fullmatch(url)
+    if match is None or match["file"] in ("", ":memory:"):
+        raise ConfigError("db_url", _SECRET.sub("", url), "use sqlite:///FILE or postgresql://HOST/DATABASE")
+    return Path(match["file"])
+
+
+__all__ = ["is_postgres", "open_store", "require_driver", "sqlite_path"]

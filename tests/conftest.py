@@ -11,7 +11,7 @@ from hub.recorder import Recorder
 from tests.calls_of import ListHub
 from tests.listlog import ListLog, recorder_on
 from tests.postgres_server import Server
-from tests.postgres_shared import fresh_database, let_go, own_server, server_url
+from tests.postgres_shared import fresh_database, let_go, migrated_database, own_server, server_url
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -43,6 +43,13 @@ def server() -> Iterator[LoopbackServer]:
 def postgres_url() -> Iterator[str]:
     """Of a database of the test's own, empty, on a server that other tests use as well."""
     with fresh_database(server_url()) as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_postgres_url() -> Iterator[str]:
+    """Of such a database with the hub's schema."""
+    with migrated_database(server_url()) as url:
         yield url
 
 
