@@ -77,7 +77,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    db_url: str = _setting("HUB_DB_URL", "sqlite:///FILE, the path of a SQLite file, or postgresql://USER@HOST/DATABASE", "Where calls are kept")
+    db_url: str = _setting(
+        "HUB_DB_URL",
+        "sqlite:///FILE, the path of a SQLite file, or postgresql://USER@HOST/DATABASE",
+        "Where calls are kept",
+    )
     capture: Literal["none", "summary", "full"] = _setting(
         "HUB_CAPTURE", "none, summary or full", "How much of prompts and answers is kept"
     )

@@ -346,7 +346,11 @@ def test_a_program_goes_on_while_its_server_is_down_and_all_is_there_after(
     url = own_postgres.url()
     migrate(url)
     with Hub(db_url=url, spool_dir=tmp_path / "spool", project="shop", otel="off") as hub:
-        ask = hub.traced(lambda messages: "an answer", provider="acme", model="acme-1")
+
+        def ask(messages: list[dict[str, str]]) -> str:
+            return "an answer"
+
+        ask = hub.traced(ask, provider="acme", model="acme-1")
         for number in range(20):
             ask([{"role": "user", "content": f"before {number}"}])
         assert hub.flush(20) == 0
