@@ -80,6 +80,6 @@ def _refuse_foreign(connection: PostgresConnection, url: str) -> None:
         raise ForeignStore(
             url,
             f"the schema has tables of another program ({some})",
-            "give the hub a database of its own, or a schema: CREATE SCHEMA hub, and the URL"
-            " ending in ?options=-csearch_path%3Dhub",
+            "give the hub a database of its own, or a login with a schema of its own:"
+            " CREATE SCHEMA hub; ALTER ROLE name SET search_path = hub",
         )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hub.demo.server import LoopbackServer
 from hub.recorder import Recorder
+from storage.postgres import PostgresStore
+from storage.sql_store import SqlStore
+from storage.sqlite import SQLiteStore
 from tests.calls_of import ListHub
 from tests.listlog import ListLog, recorder_on
+from tests.postgres_kit import migrate
 from tests.postgres_server import Server
 from tests.postgres_shared import fresh_database, let_go, migrated_database, own_server, server_url
 
@@ -44,6 +49,19 @@ def postgres_url() -> Iterator[str]:
     """Of a database of the test's own, empty, on a server that other tests use as well."""
     with fresh_database(server_url()) as url:
         yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def sql_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
+    """An empty store of each engine."""
+    if request.param == "sqlite":
+        store: SqlStore = SQLiteStore(tmp_path / "calls.db")
+    else:
+        url = request.getfixturevalue("postgres_url")
+        migrate(url)
+        store = PostgresStore(url)
+    yield store
+    store.close()
 
 
 @pytest.fixture
