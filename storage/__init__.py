@@ -6,14 +6,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hub.db_urls import is_postgres, shown
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
     from storage.sql_store import SqlStore
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///(?P<file>[^?]*)(?:\?.*)?")
-_POSTGRES = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
-_SECRET = re.compile(r"(?<=://)[^/@]*@|\?.*")
 
 
 def open_store(url: str) -> SqlStore:
@@ -32,25 +31,20 @@ def open_store(url: str) -> SqlStore:
     return SQLiteStore(sqlite_path(url))
 
 
-def is_postgres(url: str) -> bool:
-    """Whether *url* is of a PostgreSQL database."""
-    return _POSTGRES.match(url) is not None
-
-
 def require_driver(url: str) -> None:
     """Raises: ConfigError: psycopg is not installed."""
     try:
         import psycopg  # noqa: F401
     except ImportError:
-        raise ConfigError("db_url", _SECRET.sub("", url), "run pip install 'llm-hub[postgres]'") from None
+        raise ConfigError("db_url", shown(url), "run pip install 'llm-hub[postgres]'") from None
 
 
 def sqlite_path(url: str) -> Path:
     """The file of a SQLite URL. Raises: ConfigError: It is no such URL."""
     match = _SQLITE.fullmatch(url)
     if match is None or match["file"] in ("", ":memory:"):
-        raise ConfigError("db_url", _SECRET.sub("", url), "use sqlite:///FILE or postgresql://HOST/DATABASE")
+        raise ConfigError("db_url", shown(url), "use sqlite:///FILE or postgresql://HOST/DATABASE")
     return Path(match["file"])
 
 
-__all__ = ["is_postgres", "open_store", "require_driver", "sqlite_path"]
+__all__ = ["open_store", "require_driver", "sqlite_path"]

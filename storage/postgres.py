@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from hub.db_urls import shown
 from hub.events import EventRecord
 from hub.forking import not_to_inherit, undivided
 from storage.engine import Connection
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_migrate import TURN, require_newest
 from storage.postgres_partitions import Partitions
-from storage.postgres_server import connect, shown, translated
+from storage.postgres_server import connect, translated
 from storage.sql_store import SqlStore
 
 CHANNEL = "hub_events"

@@ -11,6 +11,7 @@ from storage import event_views, views
 from storage.migrate import REVISION, VERSION_TABLE, locate, run_migrations
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_partitions import make_first
+from storage.postgres_roles import share_views
 
 TURN = "SELECT pg_advisory_xact_lock(1212498503, hashtext(current_schema()))"
 """Waits for one's turn to write. Writers take turns, so positions are given in the order of commits, and who reads on
@@ -67,6 +68,7 @@ def upgrade(
         for statement in views.statements("postgresql"):
             connection.execute(statement)
         event_views.make_all(connection)
+        share_views(connection)
     return before
 
 

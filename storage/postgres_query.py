@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+from hub.db_urls import shown
 from hub.errors import QueryRefused, SchemaMismatch, StoreError, StoreUnavailable
 from storage.event_views import PREFIX
 from storage.migrate import REVISION
@@ -22,7 +23,6 @@ from storage.postgres_fetch import LimitReached, StatementFailed, fetch
 from storage.postgres_guard import check
 from storage.postgres_lexer import bound, tokens
 from storage.postgres_roles import ROLE_TO_TAKE_ON
-from storage.postgres_server import shown
 from storage.query import Limits, Params, Result, Shadow
 from storage.views import VIEWS
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import psycopg
 from psycopg import errors
 
+from hub.db_urls import shown
 from hub.errors import HubError, QueryLimit, QueryRefused, StoreUnavailable
 from hub.events import EventRecord
 from hub.forking import not_to_inherit, undivided
@@ -18,7 +19,7 @@ from storage import reading
 from storage.postgres import CHANNEL
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_query import Place, look_around, run
-from storage.postgres_server import connect, shown, translated
+from storage.postgres_server import connect, translated
 from storage.query import Limits, Params, Result, Shadow
 
 T = TypeVar("T")

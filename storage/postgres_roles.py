@@ -8,14 +8,15 @@ writers. They are taken from PUBLIC where the database has nothing but the hub's
 
 from __future__ import annotations
 
+import secrets
 from typing import Any, NamedTuple
 
 from psycopg import errors, sql
 
+from hub.db_urls import shown, with_login
 from hub.errors import ConfigError, StoreUnavailable
 from storage.event_views import PREFIX
 from storage.postgres_connection import PostgresConnection
-from storage.postgres_server import shown
 from storage.views import VIEWS
 
 MARK = "LLM Hub: reads the views"
@@ -71,19 +72,20 @@ WHERE c.oid = 'llm_calls'::regclass AND a.privilege_type = 'SELECT' AND a.grante
 class Login(NamedTuple):
     """A login that reads."""
 
-    made: bool
-    """It was not there before."""
+    name: str
+    url: str | None
+    """With its password; None for one that was there before."""
     left: tuple[str, ...]
     """Statements for the owner of the database or a superuser: what this login could do still, and should not."""
 
 
-def make_reader(connection: PostgresConnection, url: str, name: str, password: str | None = None) -> Login:
-    """Make the login *name* in a migrated database, or give it again what it should have. Safe to run again.
+def make_reader(connection: PostgresConnection, url: str, name: str) -> Login:
+    """Make the login *name* in a migrated database, with a password at random, or give it again what it should have.
+    Safe to run again.
 
     Args:
         connection: Of the owner of the hub's tables, who may make roles; outside of a transaction.
-        url: For errors.
-        password: None leaves it as it is.
+        url: The connection's.
     Raises:
         ConfigError: *name* cannot be used, or is a login that was not made here.
         StoreError: Our login lacks a right.
@@ -92,14 +94,15 @@ def make_reader(connection: PostgresConnection, url: str, name: str, password: s
         raise ConfigError("--read-role", name, "choose a name such as llm_reader")
     try:
         with connection.raw.transaction():
-            made = _make_role(connection, name, password)
+            password = _make_role(connection, name)
             schema, database = _grant(connection, name)
         _close(connection, _open(connection, name, schema, database), schema)
     except errors.InsufficientPrivilege as error:
         raise StoreUnavailable(
             shown(url), f"our login may not make a login ({error.diag.message_primary})", "use one with CREATEROLE"
         ) from error
-    return Login(made, tuple(_open(connection, name, schema, database)))
+    left = tuple(_open(connection, name, schema, database))
+    return Login(name, None if password is None else with_login(url, name, password), left)
 
 
 def share_views(connection: PostgresConnection) -> None:
@@ -109,7 +112,8 @@ def share_views(connection: PostgresConnection) -> None:
         connection.execute(f"GRANT SELECT ON {', '.join(_views(connection))} TO {', '.join(readers)}")
 
 
-def _make_role(connection: PostgresConnection, name: str, password: str | None) -> bool:
+def _make_role(connection: PostgresConnection, name: str) -> str | None:
+    """Returns: The password, if it is new."""
     found = connection.execute(
         "SELECT coalesce(shobj_description(oid, 'pg_authid'), ''), rolsuper OR rolcreaterole OR rolcreatedb OR"
         " rolbypassrls OR rolreplication FROM pg_roles WHERE rolname = ?",
@@ -120,14 +124,18 @@ def _make_role(connection: PostgresConnection, name: str, password: str | None) 
     if found is not None and found[1]:
         raise ConfigError("--read-role", name, "somebody gave this login more than reading; choose another name")
     role = sql.Identifier(name)
-    if found is None:
-        _run(connection, "CREATE ROLE {}", role)
-        _run(connection, "COMMENT ON ROLE {} IS {}", role, sql.Literal(MARK))
-    _run(connection, f"ALTER ROLE {{}} LOGIN CONNECTION LIMIT {_CONNECTIONS}", role)
-    if password is not None:  # hashed here: the server may log the statement
-        hashed = connection.raw.pgconn.encrypt_password(password.encode(), name.encode())
-        _run(connection, "ALTER ROLE {} PASSWORD {}", role, sql.Literal(hashed.decode()))
-    return found is None
+    if found is not None:
+        return None
+    password = secrets.token_urlsafe(18)
+    hashed = connection.raw.pgconn.encrypt_password(password.encode(), name.encode())  # the server may log statements
+    _run(
+        connection,
+        f"CREATE ROLE {{}} LOGIN CONNECTION LIMIT {_CONNECTIONS} PASSWORD {{}}",
+        role,
+        sql.Literal(hashed.decode()),
+    )
+    _run(connection, "COMMENT ON ROLE {} IS {}", role, sql.Literal(MARK))
+    return password
 
 
 def _grant(connection: PostgresConnection, name: str) -> tuple[str, str]:

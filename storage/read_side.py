@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
+from hub.db_urls import is_postgres
 from hub.events import EventRecord
 from hub.store import Cursor, Page
-from storage import is_postgres, require_driver, sqlite_path
+from storage import require_driver, sqlite_path
 from storage.query import Limits, Params, Result, Shadow
 
 

@@ -14,7 +14,6 @@ from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
 from tests.calls_of import ListHub
 from tests.listlog import ListLog, recorder_on
-from tests.postgres_kit import migrate
 from tests.postgres_server import Server
 from tests.postgres_shared import fresh_database, let_go, migrated_database, own_server, server_url
 
@@ -57,9 +56,7 @@ def sql_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlSto
     if request.param == "sqlite":
         store: SqlStore = SQLiteStore(tmp_path / "calls.db")
     else:
-        url = request.getfixturevalue("postgres_url")
-        migrate(url)
-        store = PostgresStore(url)
+        store = PostgresStore(request.getfixturevalue("migrated_postgres_url"))
     yield store
     store.close()
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,10 +29,9 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
+from psycopg import sql
 
-from storage import postgres_migrate
-from storage.postgres_connection import PostgresConnection
-from storage.postgres_server import connect
+from tests.postgres_kit import migrate
 from tests.postgres_server import Server, end_what_runs_in, make_pristine
 
 REPOSITORY = Path(__file__).parents[1]
@@ -77,7 +76,7 @@ def fresh_database(server: str, template: str = "template0") -> Iterator[str]:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
             roles = connection.execute("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", (name,))
             for (role,) in roles.fetchall():
-                connection.execute(f'DROP ROLE "{role}"')
+                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 @contextmanager
@@ -85,22 +84,17 @@ def migrated_database(server: str) -> Iterator[str]:
     """As `fresh_database`, with the hub's schema."""
     if os.environ.get("HUB_TEST_POSTGRES_URL"):  # a template would be left there
         with fresh_database(server) as url:
-            _migrate(url)
+            migrate(url)
             yield url
         return
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(1)")
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_TEMPLATE,)).fetchone() is None:
             connection.execute(f"CREATE DATABASE {_TEMPLATE}_unfinished TEMPLATE template0 ENCODING 'UTF8'")
-            _migrate(_named(server, f"{_TEMPLATE}_unfinished"))
+            migrate(_named(server, f"{_TEMPLATE}_unfinished"))
             connection.execute(f"ALTER DATABASE {_TEMPLATE}_unfinished RENAME TO {_TEMPLATE}")
     with fresh_database(server, _TEMPLATE) as url:
         yield url
-
-
-def _migrate(url: str) -> None:
-    with closing(connect(url).raw) as connection:
-        postgres_migrate.upgrade(PostgresConnection(connection), url)
 
 
 def _named(server: str, database: str) -> str:

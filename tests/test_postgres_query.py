@@ -22,6 +22,7 @@ from storage.postgres_server import connect
 from storage.query import Limits, Params, Result
 from storage.views import VIEWS
 from tests.filled_store import fill
+from tests.postgres_kit import connected
 from tests.postgres_shared import migrated_database, server_url
 
 
@@ -46,14 +47,10 @@ def database() -> Iterator[Database]:
             raw.execute("CREATE OPERATOR <<<< (FUNCTION = int4pl, LEFTARG = int, RIGHTARG = int)")
             raw.execute("CREATE SCHEMA app; CREATE TABLE app.users (name text); CREATE EXTENSION dblink")
             raw.execute('CREATE VIEW "llm_event_acme_Odd" AS SELECT call_id AS "a ""b" FROM hub_calls')
-        connection = connect(url)
-        make_reader(connection, url, name, "reads")
-        connection.raw.close()
-        yield Database(url, _as(url, name, "reads"), name)
-
-
-def _as(url: str, user: str, password: str) -> str:
-    return f"postgresql://{user}:{password}@{url.partition('@')[2]}"
+        with connected(url) as connection:
+            made = make_reader(connection, url, name)
+        assert made.url is not None
+        yield Database(url, made.url, name)
 
 
 class Asked:

@@ -44,7 +44,9 @@ def tail(
         int | None, typer.Option("--limit", min=1, help="Stop after this many calls.", show_default=False)
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop when there is nothing more at the moment.")] = False,
-    interval: Annotated[float, typer.Option("--interval", min=0.05, max=60, help="Seconds between two looks, at least.")] = 0.5,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.05, max=60, help="Seconds between two looks, at least.")
+    ] = 0.5,
     db: Db = None,
     json: Json = False,
     jsonl: Jsonl = False,
