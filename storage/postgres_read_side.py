@@ -48,6 +48,9 @@ class PostgresReadSide:
                     connection.raw.close()
             self._connection = self._place = self._listener = None
 
+    def __del__(self) -> None:
+        self.close()  # a command ends without a word
+
     def before_fork(self) -> None:
         """See hub.forking: the next method connects again."""
         self.close()

@@ -13,6 +13,7 @@ from storage.postgres import PostgresStore
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
 from tests.calls_of import ListHub
+from tests.filled_store import fill
 from tests.listlog import ListLog, recorder_on
 from tests.postgres_server import Server
 from tests.postgres_shared import fresh_database, let_go, migrated_database, own_server, server_url
@@ -59,6 +60,20 @@ def sql_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlSto
         store = PostgresStore(request.getfixturevalue("migrated_postgres_url"))
     yield store
     store.close()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def filled_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, list[str]]]:
+    """A store of each engine that holds what `tests.filled_store` writes: its URL, or the file's path, and the ids of
+    its calls. To be read only."""
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("filled") / "calls.db"
+        yield str(path), fill(path)
+    else:
+        with migrated_database(server_url()) as url:
+            yield url, fill(url)
 
 
 @pytest.fixture
