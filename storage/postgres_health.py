@@ -10,7 +10,7 @@ from storage.postgres_server import connect, translated
 
 _SIZE = """
 SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
-WHERE relkind = 'r' AND relname LIKE 'hub\\_%' AND relnamespace = current_schema()::regnamespace
+WHERE relkind = 'r' AND relname LIKE 'hub\\_%' AND relnamespace = quote_ident(current_schema())::regnamespace
 """
 
 

@@ -74,7 +74,7 @@ def upgrade(
 
 def _refuse_foreign(connection: PostgresConnection, url: str) -> None:
     rows = connection.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+        "SELECT relname FROM pg_class WHERE relnamespace = quote_ident(current_schema())::regnamespace"
         " AND relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY relname LIMIT 3"
     ).fetchall()
     if rows:

@@ -85,7 +85,7 @@ def _followed(reader: Reader, last: int, interval: float, *, once: bool) -> Iter
                     yield batch
                     continue
             except StoreUnavailable:
-                if once:
+                if once or position is None:
                     raise
         if once:
             return
