@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from storage import erasing, reading, rebuilding
 from storage.append import Append, Memory, read_counters
 from storage.batch import Batch
 from storage.engine import Connection
+from storage.turns import Turns
 
 _STREAM_PAGE = 256
 
@@ -48,7 +48,7 @@ class SqlStore(ABC):
         """
         self._wall, self._new_key, self._rest = wall, new_key, rest
         self._prices = prices or PriceList()
-        self._lock = threading.RLock()
+        self._lock = Turns()
         self._memory = Memory()
 
     @abstractmethod
