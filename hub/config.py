@@ -25,6 +25,7 @@ MIB = 1 << 20
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?://(?P<host>[^/?]*)(?:/(?P<file>[^?]*))?(?P<query>\?.*)?", re.DOTALL)
+_POSTGRES = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
 _URL = re.compile(r"[A-Za-z][\w+.-]*://")
 
 
@@ -76,7 +77,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    db_url: str = _setting("HUB_DB_URL", "sqlite:///FILE, or the path of a SQLite file", "Where calls are kept")
+    db_url: str = _setting(
+        "HUB_DB_URL",
+        "sqlite:///FILE, the path of a SQLite file, or postgresql://USER@HOST/DATABASE",
+        "Where calls are kept",
+    )
     capture: Literal["none", "summary", "full"] = _setting(
         "HUB_CAPTURE", "none, summary or full", "How much of prompts and answers is kept"
     )
@@ -287,6 +292,8 @@ def _database(text: str, origin: str, start: Path) -> str:
         if "?" in text:
             raise ConfigError(f"db_url ({origin})", text, "what follows a ? would be options, not the file's name")
         return f"sqlite:///{_normal(start, text)}"
+    if postgres := _POSTGRES.match(text):
+        return f"postgresql://{text[postgres.end() :]}"
     match = _SQLITE.fullmatch(text)
     if match is None:
         raise _refusal("db_url", text, origin)

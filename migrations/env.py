@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from alembic import context
 
-from storage.schema import metadata
+from storage.schema import metadata_of
 
+connection = context.config.attributes["connection"]
 context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    connection=connection,
+    target_metadata=metadata_of(connection.dialect.name),
     version_table="hub_schema",
     transactional_ddl=False,  # the transaction is the caller's
 )

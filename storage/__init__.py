@@ -9,23 +9,37 @@ from typing import TYPE_CHECKING
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
-    from storage.sqlite import SQLiteStore
+    from storage.sql_store import SqlStore
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///(?P<file>[^?]*)(?:\?.*)?")
+_POSTGRES = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
 _SECRET = re.compile(r"(?<=://)[^/@]*@|\?.*")
 
 
-def open_store(url: str) -> SQLiteStore:
-    """The store at a SQLAlchemy URL. A file that is not there yet is made at the first use, and so are its folders.
+def open_store(url: str) -> SqlStore:
+    """The store at a SQLAlchemy URL. A file that is not there yet is made at the first use, and so are its folders; a
+    PostgreSQL database has to be migrated.
 
-    Raises: ConfigError: No store of ours has such a URL.
+    Raises: ConfigError: No store of ours has such a URL, or the package that it needs is not installed.
     """
+    if _POSTGRES.match(url):
+        return _open_postgres(url)
     match = _SQLITE.fullmatch(url)
     if match is None or match["file"] in ("", ":memory:"):
-        raise ConfigError("db_url", _SECRET.sub("", url), "calls are kept in a SQLite file: sqlite:///FILE")
+        raise ConfigError("db_url", _SECRET.sub("", url), "use sqlite:///FILE or postgresql://HOST/DATABASE")
     from storage.sqlite import SQLiteStore
 
     return SQLiteStore(Path(match["file"]))
+
+
+def _open_postgres(url: str) -> SqlStore:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise ConfigError("db_url", _SECRET.sub("", url), "run pip install 'llm-hub[postgres]'") from None
+    from storage.postgres import PostgresStore
+
+    return PostgresStore(url)
 
 
 __all__ = ["open_store"]

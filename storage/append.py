@@ -9,6 +9,7 @@ import orjson
 
 from hub.polite import Rest
 from hub.pricing import PriceBook, PriceList, PriceRow
+from storage import event_views
 from storage.batch import EVENT_COLUMNS, Batch, event_row
 from storage.bodies import Piece, Shape, make_ready, manifest
 from storage.engine import Connection, Insert, Lookup, RangeLookup
@@ -28,7 +29,7 @@ _FIND_CONTENTS = Lookup("SELECT hash, id FROM hub_contents WHERE hash {}")
 _FIND_EVENTS = RangeLookup(
     "WITH wanted(stream, low, high) AS ({})"
     " SELECT stream_id, version, event_id"
-    " FROM wanted CROSS JOIN hub_events ON stream_id = stream AND version BETWEEN low AND high",
+    " FROM wanted CROSS JOIN hub_events WHERE stream_id = stream AND version BETWEEN low AND high",
     ("text", "integer", "integer"),
 )
 
@@ -122,6 +123,11 @@ class Append:
         )
         return len(batch.records)
 
+    @property
+    def position(self) -> int:
+        """Of the newest event in the log. After `run`."""
+        return self._counters["position"]
+
     def committed(self) -> None:
         """The transaction stands: remember what it wrote."""
         self._memory.remember(self._contents)
@@ -190,7 +196,9 @@ class Append:
         projector.write()
         for record in batch.records:
             if record["type"] == SCHEMA_EVENT:
-                announce(self._connection, record)
+                changed = announce(self._connection, record)
+                if changed is not None and self._connection.engine == "sqlite":
+                    event_views.make(self._connection, changed)  # on PostgreSQL it takes hub migrate's rights
 
     def _price(self, projector: Projector) -> None:
         """Keep the cards that are needed for the first time, or that the price list has changed since."""

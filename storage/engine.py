@@ -6,8 +6,9 @@ travel in bulk are declared (`Insert`, `Lookup`, `RangeLookup`); each engine mov
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol
 
 from hub.polite import Rest
@@ -39,6 +40,32 @@ class RangeLookup:
     types: tuple[str, ...]
 
 
+@cache
+def sized_inserts(into: Insert) -> tuple[tuple[int, str], ...]:
+    """Statements that insert 64, 16, 4 rows and 1: few, so that an engine's prepared ones are used again."""
+    head = f"INSERT INTO {into.table} ({','.join(into.columns)}) VALUES "
+    row = marks(len(into.columns))
+    return tuple((size, f"{head}{','.join([row] * size)} {into.conflict}") for size in (64, 16, 4, 1))
+
+
+def insert_sized(
+    execute: Callable[[str, Sequence[Any]], object], into: Insert, values: Sequence[Any], rest: Rest
+) -> None:
+    """Insert rows by `sized_inserts`."""
+    width, start = len(into.columns), 0
+    for size, sql in sized_inserts(into):
+        step = size * width
+        while len(values) - start >= step:
+            execute(sql, values[start : start + step])
+            start += step
+            rest()
+
+
+def marks(count: int) -> str:
+    """(?,?,...)"""
+    return f"({','.join('?' * count)})"
+
+
 class Rows(Protocol):
     """What a statement returned: tuples."""
 
@@ -65,6 +92,10 @@ class Connection(Protocol):
 
     def stream(self, sql: str, values: Sequence[Any] = (), /) -> Iterator[Any]:
         """The rows of a SELECT that may be too many for memory. Within a transaction."""
+        ...
+
+    def json_path(self, path: str | None) -> str | None:
+        """A path such as `$.content[0].text` as this engine's views read it."""
         ...
 
     def rollback(self) -> None:

@@ -161,12 +161,13 @@ def _fold_again(connection: Connection, calls: set[str]) -> None:
     """Make the rows of *calls* from what their events still say."""
     book = read_prices(connection)
     for chunk in _chunks(sorted(calls)):
-        for table in ("hub_calls", "hub_attempts", "hub_tool_calls"):
+        projector = Projector(connection, book, no_rest, first_results={})
+        projector.begin_again(chunk)
+        for table in ("hub_attempts", "hub_tool_calls"):
             connection.execute(f"DELETE FROM {table} WHERE call_id IN ({_marks(chunk)})", chunk)
         rows = connection.execute(
             f"SELECT {COLUMNS} FROM hub_events WHERE call_id IN ({_marks(chunk)}) ORDER BY position", chunk
         ).fetchall()
-        projector = Projector(connection, book, no_rest, first_results={})
         for one in with_content(connection, rows):
             projector.fold(Entry(one.position, one.record, ()))
         projector.write()

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hub.errors import ForeignStore, HubError, SchemaMismatch
 from storage import views
@@ -20,7 +20,7 @@ from storage.sqlite_file import connect, translated, url_of, write_lock
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration."""
 
 VERSION_TABLE = "hub_schema"
@@ -88,7 +88,7 @@ def create(connection: sqlite3.Connection) -> None:
 
 def make_views(connection: sqlite3.Connection) -> None:
     """Make the public views anew, within a transaction of the caller's."""
-    for statement in views.statements():
+    for statement in views.statements("sqlite"):
         connection.execute(statement)
 
 
@@ -100,19 +100,26 @@ def upgrade(connection: sqlite3.Connection, path: Path | None, *, migrations: Pa
         migrations: Where they are, for tests; else `locate()`.
     Returns: The backup.
     """
+    backup = None if path is None else _back_up(connection, path)
+    with _transaction(connection):
+        run_migrations(connection, "sqlite", migrations or locate())
+        make_views(connection)
+    return backup
+
+
+def run_migrations(connection: Any, dialect: str, migrations: Path) -> None:
+    """Run what the database lacks, on a driver's connection, within a transaction of the caller's."""
     from alembic import command
     from sqlalchemy import create_engine
     from sqlalchemy.pool import StaticPool
 
-    backup = None if path is None else _back_up(connection, path)
-    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
-    config = _config(migrations or locate())
-    with engine.begin() as bound:  # Alembic leaves a transaction alone that it finds
-        connection.execute("BEGIN IMMEDIATE")
+    engine = create_engine(f"{dialect}://", creator=lambda: connection, poolclass=StaticPool)
+    for ending in ("do_commit", "do_rollback"):
+        setattr(engine.dialect, ending, lambda _connection: None)  # the transaction is the caller's
+    with engine.connect() as bound:
+        config = _config(migrations)
         config.attributes["connection"] = bound
         command.upgrade(config, "head")
-        make_views(connection)
-    return backup
 
 
 def _config(migrations: Path) -> Config:

@@ -21,6 +21,7 @@ from storage.projections import (
     Attempt,
     Row,
     fold,
+    instant,
     models_of_attempt,
     new_call,
     price,
@@ -31,11 +32,13 @@ from storage.projections import (
     read_last_attempt,
     repeated,
 )
+from storage.rollups import Rollups
 
 PART_COLUMNS = ("content_id", "part", "role", "type", "name", "tool_call_id", "path", "bytes")
 _REMEMBERED_RESULTS = 20_000
 
-_INSERT_CALLS = Insert(
+_INSERT_CALLS = Insert("hub_calls", CALL_COLUMNS)
+_WRITE_CALLS = Insert(
     "hub_calls",
     CALL_COLUMNS,
     conflict="ON CONFLICT (call_id) DO UPDATE SET "
@@ -57,7 +60,7 @@ _LOAD_ATTEMPTS = Lookup(
 )
 _SAME_RESPONSE = RangeLookup(
     "WITH wanted(response, since) AS ({}) SELECT response_id, call_id, producer, source, started_ns, ended_ns,"
-    " counted FROM wanted CROSS JOIN hub_calls ON response_id = wanted.response AND ended_ns >= wanted.since",
+    " counted FROM wanted CROSS JOIN hub_calls WHERE response_id = wanted.response AND ended_ns >= wanted.since",
     ("text", "bigint"),
 )
 """Calls that may overlap one begun at *since*. Some servers give all answers one id: never look at all of them."""
@@ -86,6 +89,7 @@ class Projector:
         self._connection, self._book, self._rest = connection, book, rest
         self._rows: dict[str, Row] = {}
         self._loaded: set[str] = set()
+        self._rollups = Rollups()
         self._attempts: list[Attempt] = []
         self._tool_calls: list[Any] = []
         self._results: dict[ResultKey, str] = {}
@@ -98,7 +102,16 @@ class Projector:
         for values in self._connection.lookup(_LOAD_CALLS, set(call_ids) - self._rows.keys(), self._rest):
             row = self._rows[values[0]] = dict(zip(CALL_COLUMNS, values, strict=True))
             self._loaded.add(values[0])
+            for name in ("started", "ended"):  # engines differ in what an instant is
+                if row[f"{name}_at"] is not None:
+                    row[f"{name}_at"] = instant(row[f"{name}_ns"])
+            self._rollups.add(row, -1)
             self._note_response(row)
+
+    def begin_again(self, call_ids: Iterable[str]) -> None:
+        """As `load`, but what is folded next makes the rows from nothing."""
+        self.load(call_ids)
+        self._rows.clear()
 
     def row(self, call_id: str) -> Row | None:
         """A call's row as far as it was loaded or folded."""
@@ -155,11 +168,16 @@ class Projector:
             price_attempt(attempt, self._book)
         self._add_up_attempts()
         self._settle_repeated()
+        for row in self._rows.values():
+            self._rollups.add(row)
         connection, rest = self._connection, self._rest
-        connection.insert(_INSERT_CALLS, [value for row in self._rows.values() for value in row.values()], rest)
+        for insert, known in ((_INSERT_CALLS, False), (_WRITE_CALLS, True)):
+            rows = (row for call_id, row in self._rows.items() if (call_id in self._loaded) is known)
+            connection.insert(insert, [value for row in rows for value in row.values()], rest)
         connection.insert(_INSERT_ATTEMPTS, [value for one in self._attempts for value in one.row.values()], rest)
         connection.insert(_INSERT_TOOL_CALLS, self._tool_calls, rest)
         connection.insert(_INSERT_TOOL_RESULTS, [v for k, call in self._results.items() for v in (*k, call)], rest)
+        self._rollups.write(connection, rest)
 
     def _add_up_attempts(self) -> None:
         tried: dict[str, list[tuple[bool, bool, int | None]]] = {}
@@ -205,9 +223,8 @@ class Projector:
             if (row := self._rows.get(call["call_id"])) is not None:
                 row["counted"] = counted
             elif counted == 0 or not self._is_repeated_by_older(call, group):
-                self._connection.execute(
-                    "UPDATE hub_calls SET counted = ? WHERE call_id = ?", (counted, call["call_id"])
-                )
+                self.load([call["call_id"]])
+                self._rows[call["call_id"]]["counted"] = counted
 
     def _is_repeated_by_older(self, call: Mapping[str, Any], group: Collection[Mapping[str, Any]]) -> bool:
         """Whether what makes *call* a repetition ended before anything that is touched here began."""
@@ -227,5 +244,6 @@ def insert_parts(connection: Connection, found: Iterable[tuple[int, Sequence[Par
     values: list[Any] = []
     for content_id, parts in found:
         for number, part in enumerate(parts):
-            values += (content_id, number, *part[:6])
+            role, kind, name, tool_call_id, path, size, _ = part
+            values += (content_id, number, role, kind, name, tool_call_id, connection.json_path(path), size)
     connection.insert(_INSERT_PARTS, values, rest)

@@ -18,12 +18,14 @@ from hub.polite import Rest
 from hub.pricing import PriceBook
 from storage.append import LIVE, read_counters, read_prices
 from storage.bodies import Shape, shape_of
-from storage.engine import Connection
+from storage.engine import Connection, marks
 from storage.event_views import SCHEMA_EVENT, refill
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.reading import COLUMNS, Stored, with_content
+from storage.rollups import COST_KEY, COST_MEASURES, COSTS, LATENCY, LATENCY_KEY, LATENCY_MEASURES
 
 TABLES = ("hub_calls", "hub_parts", "hub_attempts", "hub_tool_calls", "hub_tool_results")
+ROLLUPS = {COSTS: (COST_KEY, COST_MEASURES), LATENCY: (LATENCY_KEY, LATENCY_MEASURES)}
 _NEEDED_INDEXES = ("ix_hub_calls_response_id_ended_ns", "ix_hub_attempts_call_id")
 _PAGE = 500
 _REMEMBERED_SHAPES = 50_000
@@ -85,17 +87,10 @@ class _Rebuild:
         return int(self._connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0])
 
     def _make_tables(self) -> None:
-        connection = self._connection
-        connection.execute("PRAGMA temp_store = FILE")
-        tables, indexes = (",".join("?" * len(names)) for names in (TABLES, _NEEDED_INDEXES))
-        made = connection.execute(
-            f"SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name IN ({tables}) OR name IN ({indexes})"
-            " ORDER BY type DESC",
-            (*TABLES, *_NEEDED_INDEXES),
-        ).fetchall()
-        for (sql,) in made:
-            connection.execute(re.sub(r"^CREATE (TABLE|INDEX) ", r"CREATE \1 temp.", sql))
-        connection.execute("CREATE TABLE temp.rebuilt_manifests (position INTEGER PRIMARY KEY, content TEXT)")
+        connection, tables = self._connection, (*TABLES, *ROLLUPS)
+        for statement in _temporary(connection, tables):
+            connection.execute(statement)
+        connection.execute("CREATE TEMPORARY TABLE rebuilt_manifests (position BIGINT PRIMARY KEY, content TEXT)")
 
     def _free_page(self) -> bool:
         """A page while others write. Returns: Whether it was full."""
@@ -155,12 +150,21 @@ class _Rebuild:
 
     def _swap(self) -> None:
         connection = self._connection
+        kept, made = _schemas(connection)
         for table in TABLES:
-            connection.execute(f"DELETE FROM main.{table}")
-            connection.execute(f"INSERT INTO main.{table} SELECT * FROM temp.{table}")
+            connection.execute(f"DELETE FROM {kept}.{table}")
+            connection.execute(f"INSERT INTO {kept}.{table} SELECT * FROM {made}.{table}")
+        for table, (key, measures) in ROLLUPS.items():
+            connection.execute(f"DELETE FROM {kept}.{table} WHERE kept_calls = 0")
+            connection.execute(f"UPDATE {kept}.{table} SET {','.join(f'{one} = 0' for one in measures)}")
+            columns, sums = ",".join((*key, *measures)), ",".join(f"{one} = excluded.{one}" for one in measures)
+            connection.execute(
+                f"INSERT INTO {kept}.{table} ({columns}) SELECT {columns} FROM {made}.{table} WHERE true"
+                f" ON CONFLICT ({','.join(key)}) DO UPDATE SET {sums}"
+            )
         connection.execute(
-            "UPDATE main.hub_events SET content = r.content FROM temp.rebuilt_manifests r"
-            " WHERE r.position = main.hub_events.position"
+            f"UPDATE {kept}.hub_events AS e SET content = r.content"
+            " FROM rebuilt_manifests r WHERE r.position = e.position"
         )
         rows: Sequence[Any] = connection.execute(
             f"SELECT {COLUMNS} FROM hub_events WHERE type = ? ORDER BY position", (SCHEMA_EVENT,)
@@ -171,3 +175,26 @@ class _Rebuild:
             " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
             (LIVE, str(self._done)),
         )
+
+
+def _schemas(connection: Connection) -> tuple[str, str]:
+    """Where the store's tables stand, and where temporary ones do, which are found first under the same names."""
+    if connection.engine == "sqlite":
+        return "main", "temp"
+    (own,) = connection.execute("SELECT quote_ident(current_schema())").fetchone()
+    return own, "pg_temp"
+
+
+def _temporary(connection: Connection, tables: Sequence[str]) -> list[str]:
+    """Statements that make empty tables like *tables*."""
+    kept, _ = _schemas(connection)
+    if connection.engine == "postgresql":
+        return [f"CREATE TEMPORARY TABLE {table} (LIKE {kept}.{table} INCLUDING ALL)" for table in tables]
+    connection.execute("PRAGMA temp_store = FILE")
+    wanted, indexes = marks(len(tables)), marks(len(_NEEDED_INDEXES))
+    made = connection.execute(
+        f"SELECT sql FROM main.sqlite_master WHERE type = 'table' AND name IN {wanted} OR name IN {indexes}"
+        " ORDER BY type DESC",
+        (*tables, *_NEEDED_INDEXES),
+    )
+    return [re.sub(r"^CREATE (TABLE|INDEX) ", r"CREATE \1 temp.", sql) for (sql,) in made.fetchall()]

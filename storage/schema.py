@@ -8,6 +8,7 @@ migration and storage/schema.sql to what is said here.
 from __future__ import annotations
 
 from sqlalchemy import (
+    TIMESTAMP,
     BigInteger,
     Column,
     Double,
@@ -23,42 +24,47 @@ from sqlalchemy import (
     text,
 )
 
+from storage.engine import Engine
+from storage.rollups import COST_KEY, COST_MEASURES, COSTS, LATENCY, LATENCY_KEY, LATENCY_MEASURES
+
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
 )
 
+String = Text().with_variant(Text(collation="C"), "postgresql")  # text sorts by bytes everywhere
+Instant = Text().with_variant(TIMESTAMP(timezone=True), "postgresql")  # SQLite keeps YYYY-MM-DDTHH:MM:SS.ffffffZ
 Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only under the name INTEGER
 
 events = Table(
     "hub_events",
     metadata,
     Column("position", Serial, primary_key=True, autoincrement=False),
-    Column("event_id", Text, nullable=False),
-    Column("stream_id", Text, nullable=False),
+    Column("event_id", String, nullable=False),
+    Column("stream_id", String, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("call_id", Text),
-    Column("type", Text, nullable=False),
+    Column("call_id", String),
+    Column("type", String, nullable=False),
     Column("schema_version", Integer, nullable=False),
-    Column("level", Text, nullable=False),
+    Column("level", String, nullable=False),
     Column("occurred_ns", BigInteger, nullable=False),
     Column("recorded_ns", BigInteger, nullable=False),
-    Column("project", Text, nullable=False),
-    Column("environment", Text),
-    Column("service", Text, nullable=False),
-    Column("session_id", Text),
-    Column("user_id", Text),
-    Column("tags", Text),
-    Column("trace_id", Text),
-    Column("span_id", Text),
-    Column("parent_span_id", Text),
+    Column("project", String, nullable=False),
+    Column("environment", String),
+    Column("service", String, nullable=False),
+    Column("session_id", String),
+    Column("user_id", String),
+    Column("tags", String),
+    Column("trace_id", String),
+    Column("span_id", String),
+    Column("parent_span_id", String),
     Column("trace_flags", Integer),
-    Column("tracestate", Text),
+    Column("tracestate", String),
     Column("parent_is_remote", SmallInteger),
-    Column("causation_id", Text),
-    Column("producer", Text, nullable=False),
+    Column("causation_id", String),
+    Column("producer", String, nullable=False),
     Column("producer_seq", BigInteger, nullable=False),
-    Column("data", Text, nullable=False),
-    Column("content", Text),
+    Column("data", String, nullable=False),
+    Column("content", String),
     UniqueConstraint("stream_id", "version"),
     Index(None, "call_id"),
     Index(
@@ -79,9 +85,9 @@ contents = Table(
     "hub_contents",
     metadata,
     Column("id", Serial, primary_key=True, autoincrement=False),
-    Column("project", Text, nullable=False),
+    Column("project", String, nullable=False),
     Column("hash", LargeBinary, nullable=False),
-    Column("body", Text),
+    Column("body", String),
     Column("packed", LargeBinary),
     Column("bytes", Integer, nullable=False),
     UniqueConstraint("hash"),
@@ -94,11 +100,11 @@ parts = Table(
     metadata,
     Column("content_id", BigInteger, nullable=False),
     Column("part", Integer, nullable=False),
-    Column("role", Text),
-    Column("type", Text, nullable=False),
-    Column("name", Text),
-    Column("tool_call_id", Text),
-    Column("path", Text),
+    Column("role", String),
+    Column("type", String, nullable=False),
+    Column("name", String),
+    Column("tool_call_id", String),
+    Column("path", String),
     Column("bytes", Integer),
     PrimaryKeyConstraint("content_id", "part"),
     sqlite_with_rowid=False,
@@ -109,32 +115,32 @@ and is erased with the body."""
 calls = Table(
     "hub_calls",
     metadata,
-    Column("call_id", Text, primary_key=True),
-    Column("project", Text, nullable=False),
-    Column("environment", Text),
-    Column("service", Text),
-    Column("producer", Text),
-    Column("session_id", Text),
-    Column("user_id", Text),
-    Column("trace_id", Text),
-    Column("span_id", Text),
-    Column("parent_span_id", Text),
-    Column("provider", Text),
-    Column("operation", Text),
-    Column("request_model", Text),
-    Column("response_model", Text),
-    Column("tier", Text),
-    Column("response_id", Text),
-    Column("server_address", Text),
-    Column("status", Text, nullable=False),
+    Column("call_id", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("environment", String),
+    Column("service", String),
+    Column("producer", String),
+    Column("session_id", String),
+    Column("user_id", String),
+    Column("trace_id", String),
+    Column("span_id", String),
+    Column("parent_span_id", String),
+    Column("provider", String),
+    Column("operation", String),
+    Column("request_model", String),
+    Column("response_model", String),
+    Column("tier", String),
+    Column("response_id", String),
+    Column("server_address", String),
+    Column("status", String, nullable=False),
     Column("status_code", BigInteger),
-    Column("error_type", Text),
-    Column("error_message", Text),
-    Column("finish_reason", Text),
+    Column("error_type", String),
+    Column("error_message", String),
+    Column("finish_reason", String),
     Column("stream", SmallInteger),
-    Column("started_at", Text),
+    Column("started_at", Instant),
     Column("started_ns", BigInteger),
-    Column("ended_at", Text),
+    Column("ended_at", Instant),
     Column("ended_ns", BigInteger),
     Column("duration_ms", Double),
     Column("duration_le", Double),
@@ -146,24 +152,24 @@ calls = Table(
     Column("message_count", BigInteger),
     Column("has_system", SmallInteger),
     Column("tool_count", BigInteger),
-    Column("params", Text),
+    Column("params", String),
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("cache_read_tokens", BigInteger),
     Column("cache_write_tokens", BigInteger),
     Column("reasoning_tokens", BigInteger),
     Column("cost_nanos", BigInteger),
-    Column("cost_source", Text),
-    Column("price_version", Text),
+    Column("cost_source", String),
+    Column("price_version", String),
     Column("response_cached", SmallInteger),
     Column("counted", SmallInteger, nullable=False),
-    Column("capture", Text),
-    Column("request_summary", Text),
-    Column("response_summary", Text),
-    Column("tags", Text),
-    Column("source", Text),
-    Column("replay_of", Text),
-    Column("replay_run", Text),
+    Column("capture", String),
+    Column("request_summary", String),
+    Column("response_summary", String),
+    Column("tags", String),
+    Column("source", String),
+    Column("replay_of", String),
+    Column("replay_run", String),
     Column("request_version", Integer),
     Column("response_version", Integer),
     Column("failed_attempts", Integer, nullable=False),
@@ -198,14 +204,14 @@ attempts = Table(
     "hub_attempts",
     metadata,
     Column("position", Serial, primary_key=True, autoincrement=False),
-    Column("call_id", Text, nullable=False),
+    Column("call_id", String, nullable=False),
     Column("attempt", BigInteger, nullable=False),
     Column("started_ns", BigInteger),
     Column("duration_ms", Double),
-    Column("provider", Text),
-    Column("model", Text),
+    Column("provider", String),
+    Column("model", String),
     Column("status_code", BigInteger),
-    Column("error_type", Text),
+    Column("error_type", String),
     Column("delay_ms", Double),
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
@@ -219,7 +225,7 @@ usage and cost of its own. position: of the event that told."""
 tool_calls = Table(
     "hub_tool_calls",
     metadata,
-    Column("call_id", Text, nullable=False),
+    Column("call_id", String, nullable=False),
     Column("position", Integer, nullable=False),
     Column("content_id", BigInteger, nullable=False),
     Column("part", Integer, nullable=False),
@@ -231,12 +237,12 @@ tool_calls = Table(
 tool_results = Table(
     "hub_tool_results",
     metadata,
-    Column("tool_call_id", Text, nullable=False),
-    Column("project", Text, nullable=False),
-    Column("session", Text, nullable=False),
+    Column("tool_call_id", String, nullable=False),
+    Column("project", String, nullable=False),
+    Column("session", String, nullable=False),
     Column("content_id", BigInteger, nullable=False),
     Column("part", Integer, nullable=False),
-    Column("call_id", Text, nullable=False),
+    Column("call_id", String, nullable=False),
     PrimaryKeyConstraint("tool_call_id", "project", "session", "content_id", "part"),
     sqlite_with_rowid=False,
 )
@@ -246,12 +252,12 @@ prices = Table(
     "hub_prices",
     metadata,
     Column("id", Serial, primary_key=True),
-    Column("provider", Text, nullable=False),
-    Column("model", Text, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("model", String, nullable=False),
     Column("effective_ns", BigInteger, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("card", Text),
+    Column("source", String, nullable=False),
+    Column("version", String, nullable=False),
+    Column("card", String),
     UniqueConstraint("provider", "model", "effective_ns"),
 )
 """Rates as they were used; rows never change. provider: '' when the call named none; effective_ns: for calls begun from
@@ -260,18 +266,18 @@ then on; card: see hub.pricing, null when the model was looked up and has no kno
 models = Table(
     "hub_models",
     metadata,
-    Column("provider", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("display_name", Text),
+    Column("provider", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("display_name", String),
     Column("context_window", BigInteger),
     Column("max_output_tokens", BigInteger),
     Column("input", Double),
     Column("output", Double),
     Column("cache_read", Double),
     Column("cache_write", Double),
-    Column("cost_tier", Text),
-    Column("capabilities", Text),
-    Column("metadata", Text),
+    Column("cost_tier", String),
+    Column("capabilities", String),
+    Column("metadata", String),
     Column("seen_ns", BigInteger),
     PrimaryKeyConstraint("provider", "model"),
 )
@@ -280,16 +286,16 @@ models = Table(
 spans = Table(
     "hub_spans",
     metadata,
-    Column("trace_id", Text, nullable=False),
-    Column("span_id", Text, nullable=False),
-    Column("parent_span_id", Text),
-    Column("name", Text, nullable=False),
-    Column("kind", Text),
-    Column("service", Text),
+    Column("trace_id", String, nullable=False),
+    Column("span_id", String, nullable=False),
+    Column("parent_span_id", String),
+    Column("name", String, nullable=False),
+    Column("kind", String),
+    Column("service", String),
     Column("started_ns", BigInteger, nullable=False),
     Column("duration_ms", Double),
-    Column("status", Text),
-    Column("attributes", Text),
+    Column("status", String),
+    Column("attributes", String),
     PrimaryKeyConstraint("trace_id", "span_id"),
 )
 """Spans received that are not LLM calls. attributes: JSON."""
@@ -297,10 +303,10 @@ spans = Table(
 event_schemas = Table(
     "hub_event_schemas",
     metadata,
-    Column("type", Text, nullable=False),
+    Column("type", String, nullable=False),
     Column("schema_version", Integer, nullable=False),
-    Column("fields", Text, nullable=False),
-    Column("view", Text, nullable=False),
+    Column("fields", String, nullable=False),
+    Column("view", String, nullable=False),
     PrimaryKeyConstraint("type", "schema_version"),
 )
 """A projection of hub:schema events: the fields of contributed event types, as JSON {name: type}, and their view."""
@@ -308,7 +314,7 @@ event_schemas = Table(
 keys = Table(
     "hub_keys",
     metadata,
-    Column("project", Text, primary_key=True),
+    Column("project", String, primary_key=True),
     Column("key", LargeBinary, nullable=False),
 )
 """The key of each project's content hashes and tombstones. Never shown or exported: it would let content be guessed."""
@@ -317,8 +323,8 @@ tombstones = Table(
     "hub_tombstones",
     metadata,
     Column("id", Serial, primary_key=True),
-    Column("project", Text, nullable=False),
-    Column("kind", Text, nullable=False),
+    Column("project", String, nullable=False),
+    Column("kind", String, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Column("before_ns", BigInteger, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
@@ -326,19 +332,73 @@ tombstones = Table(
 )
 """What was erased and stays so. kind: call, session or user; hash: keyed, of the id; before_ns: calls begun before."""
 
+
+def _measures(*names: str) -> list[Column[int]]:
+    """Each twice: of calls that are in the store, and of those that are no more."""
+    return [
+        Column(prefix + name, BigInteger, nullable=False, server_default="0")
+        for prefix in ("", "kept_")
+        for name in names
+    ]
+
+
+costs_hourly = Table(
+    COSTS,
+    metadata,
+    Column("hour", Instant, nullable=False),
+    Column("project", String, nullable=False),
+    Column("service", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("model", String, nullable=False),
+    *_measures(*COST_MEASURES),
+    PrimaryKeyConstraint(*COST_KEY),
+    sqlite_with_rowid=False,
+)
+"""A projection: what calls add up to, see storage/rollups.py. kept_*: no projection, for nothing else knows it."""
+
+latency_hourly = Table(
+    LATENCY,
+    metadata,
+    Column("hour", Instant, nullable=False),
+    Column("project", String, nullable=False),
+    Column("service", String, nullable=False),
+    Column("provider", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("metric", String, nullable=False),
+    Column("le", Double, nullable=False),
+    *_measures(*LATENCY_MEASURES),
+    PrimaryKeyConstraint(*LATENCY_KEY),
+    sqlite_with_rowid=False,
+)
+"""As hub_costs_hourly: calls in each bucket of duration or ttft."""
+
 checkpoints = Table(
     "hub_checkpoints",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("cursor", Text, nullable=False),
+    Column("name", String, primary_key=True),
+    Column("cursor", String, nullable=False),
 )
 """How far each projection has come."""
 
 counters = Table(
     "hub_counters",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", String, primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
 """position, content: the last ones given. epoch: grows when keys, prices, tombstones or schemas were added or content
 was deleted, so that writers drop what they remember."""
+
+
+def metadata_of(engine: Engine) -> MetaData:
+    """The tables as *engine* has them: PostgreSQL's hub_events is partitioned, so its identity is its primary key."""
+    if engine == "sqlite":
+        return metadata
+    found = MetaData(naming_convention=metadata.naming_convention)
+    for table in metadata.tables.values():
+        table.to_metadata(found)
+    partitioned = found.tables["hub_events"]
+    (unique,) = (one for one in partitioned.constraints if isinstance(one, UniqueConstraint))
+    partitioned.constraints.remove(unique)
+    Index("ix_hub_events_position", partitioned.c.position)
+    return found

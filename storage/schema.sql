@@ -233,3 +233,55 @@ CREATE TABLE hub_counters (
 	value BIGINT NOT NULL, 
 	PRIMARY KEY (name)
 );
+CREATE TABLE hub_costs_hourly (
+	hour TEXT NOT NULL, 
+	project TEXT NOT NULL, 
+	service TEXT NOT NULL, 
+	provider TEXT NOT NULL, 
+	model TEXT NOT NULL, 
+	calls BIGINT DEFAULT '0' NOT NULL, 
+	errors BIGINT DEFAULT '0' NOT NULL, 
+	unpriced_calls BIGINT DEFAULT '0' NOT NULL, 
+	priced_calls BIGINT DEFAULT '0' NOT NULL, 
+	cost_nanos BIGINT DEFAULT '0' NOT NULL, 
+	input_calls BIGINT DEFAULT '0' NOT NULL, 
+	input_tokens BIGINT DEFAULT '0' NOT NULL, 
+	output_calls BIGINT DEFAULT '0' NOT NULL, 
+	output_tokens BIGINT DEFAULT '0' NOT NULL, 
+	cache_read_calls BIGINT DEFAULT '0' NOT NULL, 
+	cache_read_tokens BIGINT DEFAULT '0' NOT NULL, 
+	cache_write_calls BIGINT DEFAULT '0' NOT NULL, 
+	cache_write_tokens BIGINT DEFAULT '0' NOT NULL, 
+	reasoning_calls BIGINT DEFAULT '0' NOT NULL, 
+	reasoning_tokens BIGINT DEFAULT '0' NOT NULL, 
+	kept_calls BIGINT DEFAULT '0' NOT NULL, 
+	kept_errors BIGINT DEFAULT '0' NOT NULL, 
+	kept_unpriced_calls BIGINT DEFAULT '0' NOT NULL, 
+	kept_priced_calls BIGINT DEFAULT '0' NOT NULL, 
+	kept_cost_nanos BIGINT DEFAULT '0' NOT NULL, 
+	kept_input_calls BIGINT DEFAULT '0' NOT NULL, 
+	kept_input_tokens BIGINT DEFAULT '0' NOT NULL, 
+	kept_output_calls BIGINT DEFAULT '0' NOT NULL, 
+	kept_output_tokens BIGINT DEFAULT '0' NOT NULL, 
+	kept_cache_read_calls BIGINT DEFAULT '0' NOT NULL, 
+	kept_cache_read_tokens BIGINT DEFAULT '0' NOT NULL, 
+	kept_cache_write_calls BIGINT DEFAULT '0' NOT NULL, 
+	kept_cache_write_tokens BIGINT DEFAULT '0' NOT NULL, 
+	kept_reasoning_calls BIGINT DEFAULT '0' NOT NULL, 
+	kept_reasoning_tokens BIGINT DEFAULT '0' NOT NULL, 
+	PRIMARY KEY (hour, project, service, provider, model)
+)
+ WITHOUT ROWID;
+CREATE TABLE hub_latency_hourly (
+	hour TEXT NOT NULL, 
+	project TEXT NOT NULL, 
+	service TEXT NOT NULL, 
+	provider TEXT NOT NULL, 
+	model TEXT NOT NULL, 
+	metric TEXT NOT NULL, 
+	le DOUBLE NOT NULL, 
+	calls BIGINT DEFAULT '0' NOT NULL, 
+	kept_calls BIGINT DEFAULT '0' NOT NULL, 
+	PRIMARY KEY (hour, project, service, provider, model, metric, le)
+)
+ WITHOUT ROWID;

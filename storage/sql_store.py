@@ -65,6 +65,14 @@ class SqlStore(ABC):
         """A connection of its own, for long work beside the writers. Errors as from `_using`."""
 
     @abstractmethod
+    def _make_room(self, connection: Connection, records: Sequence[EventRecord]) -> None:
+        """Within the transaction that will write *records*."""
+
+    @abstractmethod
+    def _tell(self, connection: Connection, position: int) -> None:
+        """Within the transaction that wrote events up to *position*: let others know once it stands."""
+
+    @abstractmethod
     def close(self) -> None: ...
 
     @abstractmethod
@@ -84,7 +92,10 @@ class SqlStore(ABC):
             self._load_prices(connection, batch)
             work = Append(connection, batch, memory, self._prices, self._wall(), self._rest)
             with self._writing(connection):
+                self._make_room(connection, batch.records)
                 new = work.run()
+                if new:
+                    self._tell(connection, work.position)
             work.committed()
         return AppendResult(new, batch.duplicates, tuple(batch.conflicts))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from hub.errors import StoreUnavailable
+from hub.events import EventRecord
 from hub.forking import not_to_inherit, undivided
 from storage.engine import Connection
 from storage.migrate import bring_up
@@ -93,6 +94,12 @@ class SQLiteStore(SqlStore):
         with translated(self.path), closing(connect(self.path)) as connection:
             prepare(connection)
             yield connection
+
+    def _make_room(self, connection: Connection, records: Sequence[EventRecord]) -> None:
+        return
+
+    def _tell(self, connection: Connection, position: int) -> None:
+        """Who follows a file looks at it."""
 
     def _scrub(self, connection: Connection) -> None:
         """As far as readers let us."""

@@ -12,9 +12,8 @@ from functools import cache
 from typing import Any, Final
 
 from hub.polite import Rest
-from storage.engine import Engine, Insert, Lookup, RangeLookup
+from storage.engine import Engine, Insert, Lookup, RangeLookup, insert_sized, marks
 
-_SIZES = (64, 16, 4, 1)
 _LOOKUP = 64
 _NONE = (None,) * _LOOKUP
 
@@ -27,14 +26,11 @@ class SQLiteConnection(sqlite3.Connection):
     def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         return iter(self.execute(sql, values))
 
+    def json_path(self, path: str | None) -> str | None:
+        return path
+
     def insert(self, into: Insert, values: Sequence[Any], rest: Rest) -> None:
-        width, start = len(into.columns), 0
-        for size, sql in _inserts(into):
-            step = size * width
-            while len(values) - start >= step:
-                self.execute(sql, values[start : start + step])
-                start += step
-                rest()
+        insert_sized(self.execute, into, values, rest)
 
     def lookup(self, what: Lookup, wanted: Collection[Any], rest: Rest) -> Iterator[Any]:
         values, sql = list(wanted), _lookup(what)
@@ -53,21 +49,10 @@ class SQLiteConnection(sqlite3.Connection):
 
 
 @cache
-def _inserts(into: Insert) -> list[tuple[int, str]]:
-    head = f"INSERT INTO {into.table} ({','.join(into.columns)}) VALUES "
-    row = _marks(len(into.columns))
-    return [(size, f"{head}{','.join([row] * size)} {into.conflict}") for size in _SIZES]
-
-
-@cache
 def _lookup(what: Lookup) -> str:
-    return what.sql.format(f"IN {_marks(_LOOKUP)}")
+    return what.sql.format(f"IN {marks(_LOOKUP)}")
 
 
 @cache
 def _range_lookup(what: RangeLookup) -> str:
-    return what.sql.format("VALUES " + ",".join([_marks(len(what.types))] * _LOOKUP))
-
-
-def _marks(count: int) -> str:
-    return f"({','.join('?' * count)})"
+    return what.sql.format("VALUES " + ",".join([marks(len(what.types))] * _LOOKUP))

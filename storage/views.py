@@ -1,32 +1,113 @@
-"""The public views, spelled out once. Columns are only ever added, at the end.
+"""The public views, spelled out once for all engines. Columns are only ever added, at the end.
 
-Pure text: made after each migration, read by the commands and by whoever checks a query. Instants are kept as text in
-hub_calls, so that ORDER BY started_at uses an index; elsewhere they are made from nanoseconds here.
+Pure text: made after each migration, read by the commands and by whoever checks a query. On SQLite instants are text,
+on PostgreSQL timestamptz; in hub_calls and the hourly tables they are columns, so that ORDER BY uses an index,
+elsewhere they are made from nanoseconds here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
+
+from storage.engine import Engine
+from storage.rollups import TOKENS
 
 
-def _at(ns: str) -> str:
-    """SQL for the UTC instant *ns* as YYYY-MM-DDTHH:MM:SS.ffffffZ, truncated."""
-    return (
-        f"strftime('%Y-%m-%dT%H:%M:%S', {ns} / 1000000000, 'unixepoch') || printf('.%06dZ', {ns} % 1000000000 / 1000)"
-    )
+class Dialect(Protocol):
+    """What views have to say differently on each engine."""
+
+    def at(self, ns: str) -> str:
+        """The UTC instant *ns*, to the microsecond, truncated."""
+        ...
+
+    def elements(self, json: str, key: str, alias: str) -> str:
+        """A join with each element of the array *key* of *json*, as *alias*."""
+        ...
+
+    def element(self, alias: str, index: int) -> str:
+        """The integer at *index* of such an element, itself an array."""
+        ...
+
+    def inside(self, json: str, path: str) -> str:
+        """The text at the column *path* of *json*; see `Connection.json_path`."""
+        ...
+
+    def field(self, json: str, name: str, kind: str) -> str:
+        """The field *name* of *json*, an object, as *kind*: text, integer, real, boolean or json."""
+        ...
+
+    def replace(self, view: str, select: str) -> list[str]:
+        """Statements that make a view, or make it anew with more columns."""
+        ...
+
+
+class _SQLite:
+    def at(self, ns: str) -> str:
+        return (
+            f"strftime('%Y-%m-%dT%H:%M:%S', {ns} / 1000000000, 'unixepoch')"
+            f" || printf('.%06dZ', {ns} % 1000000000 / 1000)"
+        )
+
+    def elements(self, json: str, key: str, alias: str) -> str:
+        return f"CROSS JOIN json_each({json}, '$.{key}') {alias}"
+
+    def element(self, alias: str, index: int) -> str:
+        return f"json_extract({alias}.value, '$[{index}]')"
+
+    def inside(self, json: str, path: str) -> str:
+        return f"json_extract({json}, {path})"
+
+    def field(self, json: str, name: str, kind: str) -> str:
+        return f"json_extract({json}, '$.\"{name}\"')"
+
+    def replace(self, view: str, select: str) -> list[str]:
+        return [f"DROP VIEW IF EXISTS {view}", f"CREATE VIEW {view} AS {select}"]
+
+
+class _PostgreSQL:
+    def at(self, ns: str) -> str:
+        return f"to_timestamp({ns} / 1000000000) + {ns} % 1000000000 / 1000 * interval '1 microsecond'"
+
+    def elements(self, json: str, key: str, alias: str) -> str:
+        return f"CROSS JOIN LATERAL json_array_elements({json}::json -> '{key}') {alias}(value)"
+
+    def element(self, alias: str, index: int) -> str:
+        return f"CAST({alias}.value ->> {index} AS bigint)"
+
+    def inside(self, json: str, path: str) -> str:
+        return f"({json}::json #>> {path}::text[])"
+
+    def field(self, json: str, name: str, kind: str) -> str:
+        value, text = f"{json}::json -> '{name}'", f"({json}::json ->> '{name}')"
+        if kind == "boolean":
+            return f"CASE {text} WHEN 'true' THEN 1 WHEN 'false' THEN 0 END"
+        if kind == "integer":
+            return f"CASE WHEN {text} ~ '^-?[0-9]{{1,18}}$' THEN CAST({text} AS bigint) END"
+        if kind == "real":
+            return f"CASE json_typeof({value}) WHEN 'number' THEN CAST({text} AS double precision) END"
+        return text
+
+    def replace(self, view: str, select: str) -> list[str]:
+        return [f"CREATE OR REPLACE VIEW {view} AS {select}"]
+
+
+DIALECTS: Mapping[Engine, Dialect] = {"sqlite": _SQLite(), "postgresql": _PostgreSQL()}
+_BILLION = "CAST(1e9 AS double precision)"
+
+
+def _double(number: str) -> str:
+    """SQL for *number* as a double: PostgreSQL divides a bigint exactly, SQLite rounds."""
+    return f"CAST({number} AS double precision)"
 
 
 def _unix(ns: str) -> str:
     """SQL for *ns* in seconds. A double holds no nanoseconds since 1970, so whole seconds go apart."""
-    return f"({ns} / 1000000000 + {ns} % 1000000000 / 1e9)"
+    return f"({_double(f'{ns} / 1000000000')} + {_double(f'{ns} % 1000000000')} / {_BILLION})"
 
 
-_HOUR = "substr(started_at, 1, 13) || ':00:00.000000Z'"
-_MODEL = "coalesce(request_model, response_model)"
-
-LLM_CALLS = f"""
+def _calls(_dialect: Dialect) -> str:
+    return f"""
 SELECT call_id, project, environment, service, producer, session_id, user_id, trace_id, span_id, parent_span_id,
   provider, operation, request_model, response_model, tier, response_id, server_address, status, status_code,
   error_type, error_message, finish_reason, stream,
@@ -34,23 +115,27 @@ SELECT call_id, project, environment, service, producer, session_id, user_id, tr
   duration_ms, ttft_ms, chunk_count, attempts, continuation_count, message_count, has_system, tool_count, params,
   input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens,
   input_tokens + output_tokens AS total_tokens,
-  cost_nanos / 1e9 AS cost_usd, cost_nanos, cost_source, price_version, response_cached, counted, capture,
-  request_summary, response_summary, tags, source, replay_of, replay_run
+  {_double("cost_nanos")} / {_BILLION} AS cost_usd, cost_nanos, cost_source, price_version, response_cached, counted,
+  capture, request_summary, response_summary, tags, source, replay_of, replay_run
 FROM hub_calls
 """
 
-LLM_MESSAGES = """
+
+def _messages(dialect: Dialect) -> str:
+    return f"""
 SELECT e.call_id AS call_id,
   CASE e.type WHEN 'llm:request:debug' THEN 'input' ELSE 'output' END AS direction,
-  json_extract(m.value, '$[1]') + p.part AS position,
+  {dialect.element("m", 1)} + p.part AS position,
   p.role AS role, p.type AS type, p.name AS name, p.tool_call_id AS tool_call_id,
-  json_extract(c.body, p.path) AS content, p.bytes AS bytes
+  {dialect.inside("c.body", "p.path")} AS content, p.bytes AS bytes
 FROM hub_events e
-CROSS JOIN json_each(e.content, '$.messages') m
-CROSS JOIN hub_parts p ON p.content_id = json_extract(m.value, '$[0]')
-CROSS JOIN hub_contents c ON c.id = p.content_id
-WHERE e.type IN ('llm:request:debug', 'llm:response:debug') AND e.content IS NOT NULL
+{dialect.elements("e.content", "messages", "m")}
+CROSS JOIN hub_parts p
+CROSS JOIN hub_contents c
+WHERE p.content_id = {dialect.element("m", 0)} AND c.id = p.content_id
+  AND e.type IN ('llm:request:debug', 'llm:response:debug') AND e.content IS NOT NULL
 """
+
 
 _RESULT = """
 FROM hub_tool_results r JOIN hub_parts rp ON rp.content_id = r.content_id AND rp.part = r.part
@@ -59,10 +144,12 @@ FROM hub_tool_results r JOIN hub_parts rp ON rp.content_id = r.content_id AND rp
       AND r.call_id > t.call_id ORDER BY r.call_id, r.content_id, r.part LIMIT 1
 """.strip()
 
-LLM_TOOL_CALLS = f"""
+
+def _tool_calls(dialect: Dialect) -> str:
+    return f"""
 SELECT t.call_id AS call_id, t.position AS position, p.tool_call_id AS tool_call_id, p.name AS name,
-  json_extract(c.body, p.path) AS arguments,
-  (SELECT json_extract(rc.body, rp.path) {_RESULT}) AS result,
+  {dialect.inside("c.body", "p.path")} AS arguments,
+  (SELECT {dialect.inside("rc.body", "rp.path")} {_RESULT}) AS result,
   (SELECT r.call_id {_RESULT}) AS result_call_id
 FROM hub_tool_calls t
 JOIN hub_calls k ON k.call_id = t.call_id
@@ -70,13 +157,17 @@ JOIN hub_parts p ON p.content_id = t.content_id AND p.part = t.part
 JOIN hub_contents c ON c.id = t.content_id
 """
 
-LLM_ATTEMPTS = f"""
-SELECT call_id, attempt, {_at("started_ns")} AS started_at, duration_ms, provider, model, status_code, error_type,
-  delay_ms, input_tokens, output_tokens, cost_nanos
+
+def _attempts(dialect: Dialect) -> str:
+    return f"""
+SELECT call_id, attempt, {dialect.at("started_ns")} AS started_at, duration_ms, provider, model, status_code,
+  error_type, delay_ms, input_tokens, output_tokens, cost_nanos
 FROM hub_attempts
 UNION ALL
-SELECT call_id, max(coalesce(attempts, 1), failed_attempts + 1), {_at("attempt_ns")},
-  CASE failed_attempts WHEN 0 THEN duration_ms ELSE (ended_ns - attempt_ns) / 1e6 END,
+SELECT call_id,
+  CASE WHEN coalesce(attempts, 1) > failed_attempts THEN coalesce(attempts, 1) ELSE failed_attempts + 1 END AS attempt,
+  {dialect.at("attempt_ns")} AS started_at,
+  CASE failed_attempts WHEN 0 THEN duration_ms ELSE {_double("ended_ns - attempt_ns")} / {_double("1e6")} END,
   provider, coalesce(response_model, request_model), status_code, error_type, NULL, input_tokens, output_tokens,
   cost_nanos
 FROM hub_calls c
@@ -84,107 +175,82 @@ WHERE (failed_attempts = 0 OR attempts IS NULL OR attempts > failed_attempts)
   AND NOT EXISTS (SELECT 1 FROM hub_attempts a WHERE a.call_id = c.call_id AND a.is_last = 1)
 """
 
-LLM_EVENTS = f"""
+
+def _events(dialect: Dialect) -> str:
+    return f"""
 SELECT position, event_id, stream_id, version, call_id, type, schema_version, level,
-  {_at("occurred_ns")} AS occurred_at, occurred_ns, {_at("recorded_ns")} AS recorded_at, project, session_id,
-  trace_id, span_id, causation_id, producer, producer_seq, data
+  {dialect.at("occurred_ns")} AS occurred_at, occurred_ns, {dialect.at("recorded_ns")} AS recorded_at, project,
+  session_id, trace_id, span_id, causation_id, producer, producer_seq, data
 FROM hub_events
 """
 
-LLM_COSTS_HOURLY = f"""
-SELECT {_HOUR} AS hour, project, service, provider, {_MODEL} AS model,
-  count(*) AS calls, count(CASE status WHEN 'error' THEN 1 END) AS errors,
-  sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
-  sum(cache_read_tokens) AS cache_read_tokens, sum(cache_write_tokens) AS cache_write_tokens,
-  sum(reasoning_tokens) AS reasoning_tokens,
-  sum(cost_nanos) / 1e9 AS cost_usd, sum(cost_nanos) AS cost_nanos,
-  count(CASE WHEN cost_nanos IS NULL AND (status NOT IN ('running', 'error') OR input_tokens IS NOT NULL)
-    THEN 1 END) AS unpriced_calls
-FROM hub_calls
-WHERE counted = 1 AND started_at IS NOT NULL
-GROUP BY 1, 2, 3, 4, 5
-"""
+
+def _sum(measure: str) -> str:
+    """Of the calls that are there and of those that are no more."""
+    return f"({measure} + kept_{measure})"
 
 
-def _latency(metric: str) -> str:
+def _known(measure: str, calls: str) -> str:
+    """The sum of *measure*; null when no call knows it."""
+    return f"CASE WHEN {_sum(calls)} > 0 THEN {_sum(measure)} END"
+
+
+_HOURLY = "hour, project, nullif(service, '') AS service, nullif(provider, '') AS provider, nullif(model, '') AS model"
+
+
+def _costs_hourly(_dialect: Dialect) -> str:
+    tokens = ",\n  ".join(f"{_known(f'{kind}_tokens', f'{kind}_calls')} AS {kind}_tokens" for kind in TOKENS)
+    cost = _known("cost_nanos", "priced_calls")
     return f"""
-SELECT {_HOUR} AS hour, project, service, provider, {_MODEL} AS model, '{metric}' AS metric,
-  {metric}_le AS le, count(*) AS calls
-FROM hub_calls
-WHERE counted = 1 AND started_at IS NOT NULL AND {metric}_ms IS NOT NULL
-GROUP BY 1, 2, 3, 4, 5, 7
-""".strip()
-
-
-LLM_LATENCY_HOURLY = f"""
-{_latency("duration")}
-UNION ALL
-{_latency("ttft")}
+SELECT {_HOURLY},
+  {_sum("calls")} AS calls, {_sum("errors")} AS errors,
+  {tokens},
+  {_double(cost)} / {_BILLION} AS cost_usd, {cost} AS cost_nanos, {_sum("unpriced_calls")} AS unpriced_calls
+FROM hub_costs_hourly
 """
 
-LLM_MODELS = f"""
+
+def _latency_hourly(_dialect: Dialect) -> str:
+    return f"""
+SELECT {_HOURLY}, metric, nullif(le, -1) AS le, {_sum("calls")} AS calls
+FROM hub_latency_hourly
+"""
+
+
+def _models(dialect: Dialect) -> str:
+    return f"""
 SELECT provider, model, display_name, context_window, max_output_tokens, input, output, cache_read, cache_write,
-  cost_tier, capabilities, metadata, {_at("seen_ns")} AS seen_at
+  cost_tier, capabilities, metadata, {dialect.at("seen_ns")} AS seen_at
 FROM hub_models
 """
 
-LLM_SPANS = f"""
-SELECT trace_id, span_id, parent_span_id, name, kind, service, {_at("started_ns")} AS started_at, duration_ms, status,
-  attributes
+
+def _spans(dialect: Dialect) -> str:
+    return f"""
+SELECT trace_id, span_id, parent_span_id, name, kind, service, {dialect.at("started_ns")} AS started_at, duration_ms,
+  status, attributes
 FROM hub_spans
 """
 
-VIEWS: Mapping[str, str] = {
-    "llm_calls": LLM_CALLS,
-    "llm_messages": LLM_MESSAGES,
-    "llm_tool_calls": LLM_TOOL_CALLS,
-    "llm_attempts": LLM_ATTEMPTS,
-    "llm_events": LLM_EVENTS,
-    "llm_costs_hourly": LLM_COSTS_HOURLY,
-    "llm_latency_hourly": LLM_LATENCY_HOURLY,
-    "llm_models": LLM_MODELS,
-    "llm_spans": LLM_SPANS,
+
+_SELECTS = {
+    "llm_calls": _calls,
+    "llm_messages": _messages,
+    "llm_tool_calls": _tool_calls,
+    "llm_attempts": _attempts,
+    "llm_events": _events,
+    "llm_costs_hourly": _costs_hourly,
+    "llm_latency_hourly": _latency_hourly,
+    "llm_models": _models,
+    "llm_spans": _spans,
 }
-"""Name to SELECT statement."""
+VIEWS = tuple(_SELECTS)
+"""The names of the public views, but for those of contributed events."""
 
 
-def statements() -> list[str]:
+def statements(engine: Engine) -> list[str]:
     """What makes the public views anew. Views of contributed events stay as they are."""
-    made: list[str] = []
-    for name, select in VIEWS.items():
-        made += [f"DROP VIEW IF EXISTS {name}", f"CREATE VIEW {name} AS {select.strip()}"]
-    return made
-
-
-# Views of contributed events.
-
-_ENVELOPE = ("position", "event_id", "call_id", "project", "session_id", "user_id", "trace_id")
-_NOT_CONTRIBUTED = "('llm:request','llm:request:debug','llm:response','llm:response:debug')"
-_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PREFIX = "llm_event_"
-
-
-def event_view_name(event_type: str) -> str:
-    """`acme:rate_limit` -> `llm_event_acme_rate_limit`; longer than 63 bytes it is cut and ends in a hash."""
-    name = _PREFIX + re.sub(r"[^a-z0-9_]", "_", event_type.lower())
-    if len(name) <= 63:
-        return name
-    return name[:54] + "_" + hashlib.sha256(event_type.encode()).hexdigest()[:8]
-
-
-def event_view(event_type: str, name: str, fields: Iterable[str]) -> str:
-    """The statement that makes the view *name*: the payload's fields, behind what tells where the event belongs.
-
-    A field whose name is no identifier is left out; one named like a column of the envelope takes that column's place.
-    """
-    own = [field for field in dict.fromkeys(fields) if _FIELD.fullmatch(field)]
-    taken = {field.lower() for field in own}
-    columns = [column for column in _ENVELOPE if column not in taken]
-    if "occurred_at" not in taken:
-        columns.append(f"{_at('occurred_ns')} AS occurred_at")
-    columns += [f'json_extract(data, \'$."{field}"\') AS "{field}"' for field in own]
-    literal = event_type.replace("'", "''")
-    return (
-        f"CREATE VIEW {name} AS SELECT {', '.join(columns)} FROM hub_events"
-        f" WHERE type = '{literal}' AND type NOT IN {_NOT_CONTRIBUTED}"
-    )
+    dialect = DIALECTS[engine]
+    return [
+        statement for name, select in _SELECTS.items() for statement in dialect.replace(name, select(dialect).strip())
+    ]

@@ -57,6 +57,7 @@ def test_the_writer_names_the_columns_that_there_are() -> None:
         append._INSERT_EVENTS,
         append._INSERT_CONTENTS,
         projector._INSERT_CALLS,
+        projector._WRITE_CALLS,
         projector._INSERT_PARTS,
         projector._INSERT_ATTEMPTS,
         projector._INSERT_TOOL_CALLS,
@@ -97,7 +98,7 @@ def test_missing_migrations_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 _NEXT = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0003", "0002"
+revision, down_revision = "0004", "0003"
 
 def upgrade() -> None:
     op.add_column("hub_calls", sa.Column("mood", sa.Text()))
@@ -109,7 +110,7 @@ def upgrade() -> None:
 def with_next(folder: Path, more: str = "") -> Path:
     """The migrations, and one more."""
     shutil.copytree(migrate.locate(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0003_next.py").write_text(_NEXT.format(more=more))
+    (folder / "versions" / "0004_next.py").write_text(_NEXT.format(more=more))
     return folder
 
 
@@ -125,11 +126,11 @@ def test_an_upgrade_keeps_a_backup_and_everything_else(tmp_path: Path) -> None:
     before = projections(store.path)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
         backup = migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more"))
-    assert backup == tmp_path / "x.db.backup-0002"
+    assert backup == tmp_path / "x.db.backup-0003"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert projections(backup) == before
     assert rows(store.path, "SELECT mood FROM hub_calls LIMIT 1") == [{"mood": None}]
-    assert rows(store.path, "SELECT version_num FROM hub_schema") == [{"version_num": "0003"}]
+    assert rows(store.path, "SELECT version_num FROM hub_schema") == [{"version_num": "0004"}]
     assert projections(store.path)["llm_calls"] == before["llm_calls"]
 
 
@@ -140,6 +141,8 @@ def test_a_store_of_the_first_schema_is_brought_up_when_it_is_opened(tmp_path: P
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
             connection.execute(f"DROP VIEW {name}")
         connection.execute("ALTER TABLE hub_attempts DROP COLUMN is_last")
+        for rollup in ("hub_costs_hourly", "hub_latency_hourly"):
+            connection.execute(f"DROP TABLE {rollup}")
         connection.execute(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '0001'")
     again = filled(store.path)
     again.append(Factory("another").calls(1))

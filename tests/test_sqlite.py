@@ -63,6 +63,7 @@ def test_a_store_and_its_folders_are_made_for_their_owner_alone(tmp_path: Path, 
 def test_a_url_names_a_file(tmp_path: Path, url: str) -> None:
     path = tmp_path / "a b%20c.db"
     store = open_store(url.format(path))
+    assert isinstance(store, SQLiteStore)
     assert store.path == path
     store.checkpoint("made")
     assert path.exists()

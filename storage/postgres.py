@@ -1,0 +1,100 @@
+"""The event store in a PostgreSQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hub.events import EventRecord
+from hub.forking import not_to_inherit, undivided
+from storage.engine import Connection
+from storage.postgres_connection import PostgresConnection
+from storage.postgres_migrate import TURN, require_newest
+from storage.postgres_partitions import Partitions
+from storage.postgres_server import connect, shown, translated
+from storage.sql_store import SqlStore
+
+CHANNEL = "hub_events"
+"""Where each batch is told of, by NOTIFY with its last position."""
+
+
+class PostgresStore(SqlStore):
+    """An `EventStore` in a database that `hub migrate` has brought to the newest schema.
+
+    A connection that breaks is made anew by the next method.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        """*options*: see `SqlStore`."""
+        super().__init__(**options)
+        self.url = shown(url)
+        self._conninfo = url
+        self._connection: PostgresConnection | None = None
+        self._partitions = Partitions()
+        not_to_inherit(self)
+
+    def close(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.raw.close()
+
+    def before_fork(self) -> None:
+        """See hub.forking: the next method connects again."""
+        self.close()
+        self._memory.forget()
+
+    @contextmanager
+    def _using(self) -> Iterator[PostgresConnection]:
+        with undivided(), self._lock, translated(self._conninfo):
+            try:
+                yield self._ready()
+            except BaseException:
+                self._memory.forget()
+                self._partitions.forget()
+                raise
+
+    def _ready(self) -> PostgresConnection:
+        if self._connection is not None:
+            if not self._connection.raw.closed:
+                return self._connection
+            self._connection = None
+            self._memory.forget()
+        connection = connect(self._conninfo)
+        try:
+            require_newest(connection, self.url)
+        except BaseException:
+            connection.raw.close()
+            raise
+        self._connection = connection
+        return connection
+
+    @contextmanager
+    def _writing(self, connection: Connection) -> Iterator[None]:
+        assert isinstance(connection, PostgresConnection)
+        with connection.raw.transaction():
+            connection.execute(TURN)
+            yield
+
+    @contextmanager
+    def _apart(self) -> Iterator[PostgresConnection]:
+        with translated(self._conninfo):
+            connection = connect(self._conninfo)
+            try:
+                require_newest(connection, self.url)
+                yield connection
+            finally:
+                connection.raw.close()
+
+    def _make_room(self, connection: Connection, records: Sequence[EventRecord]) -> None:
+        assert isinstance(connection, PostgresConnection)
+        self._partitions.make_for(connection, (record["stream_id"] for record in records), self._wall())
+
+    def _tell(self, connection: Connection, position: int) -> None:
+        connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, str(position)))
+
+    def _scrub(self, connection: Connection) -> None:
+        """Dead rows and what indexes say of them go with a VACUUM; the write-ahead log is the server's."""
+        for table in ("hub_events", "hub_contents", "hub_parts", "hub_calls"):
+            connection.execute(f"VACUUM {table}")

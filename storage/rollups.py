@@ -1,0 +1,116 @@
+"""What calls add up to, hour by hour: kept beside the calls so that a question about a year reads no call, and so that
+the answer outlives calls that are pruned.
+
+A row of hub_costs_hourly and hub_latency_hourly has each measure twice: of the calls that are in the store, and
+(`kept_*`) of those that are no more. Text that is unknown stands as '', a bucket without bound as -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from hub.polite import Rest
+from storage.engine import Connection, Insert
+
+COST_KEY: Final = ("hour", "project", "service", "provider", "model")
+TOKENS: Final = ("input", "output", "cache_read", "cache_write", "reasoning")
+COST_MEASURES: Final = (
+    "calls",
+    "errors",
+    "unpriced_calls",
+    "priced_calls",
+    "cost_nanos",
+    *(f"{kind}_{measure}" for kind in TOKENS for measure in ("calls", "tokens")),
+)
+"""*_calls: those that know the number, so that a sum of nothing is not 0."""
+LATENCY_KEY: Final = (*COST_KEY, "metric", "le")
+LATENCY_MEASURES: Final = ("calls",)
+
+COSTS, LATENCY = "hub_costs_hourly", "hub_latency_hourly"
+NO_BOUND: Final = -1.0
+
+Key = tuple[Any, ...]
+Measures = tuple[int, ...]
+
+
+def costs_of(row: Mapping[str, Any]) -> tuple[Key, Measures] | None:
+    """What a row of hub_calls adds to hub_costs_hourly; None when it does not count."""
+    if row["counted"] != 1 or row["started_at"] is None:
+        return None
+    cost, status = row["cost_nanos"], row["status"]
+    unpriced = cost is None and (status not in ("running", "error") or row["input_tokens"] is not None)
+    measures = [1, int(status == "error"), int(unpriced), int(cost is not None), cost or 0]
+    for kind in TOKENS:
+        tokens = row[f"{kind}_tokens"]
+        measures += (0, 0) if tokens is None else (1, tokens)
+    return _key(row), tuple(measures)
+
+
+def latencies_of(row: Mapping[str, Any]) -> list[Key]:
+    """The rows of hub_latency_hourly that a row of hub_calls adds 1 to."""
+    if row["counted"] != 1 or row["started_at"] is None:
+        return []
+    key = _key(row)
+    return [
+        (*key, metric, NO_BOUND if row[f"{metric}_le"] is None else row[f"{metric}_le"])
+        for metric in ("duration", "ttft")
+        if row[f"{metric}_ms"] is not None
+    ]
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    hour = row["started_at"][:13] + ":00:00.000000Z"
+    model = row["request_model"] if row["request_model"] is not None else row["response_model"]
+    return hour, row["project"], row["service"] or "", row["provider"] or "", model or ""
+
+
+class Rollups:
+    """Differences to the hourly tables, collected and then written."""
+
+    def __init__(self, prefix: str = "") -> None:
+        """*prefix*: "kept_" for what calls that are no more add up to."""
+        self._costs = _Table(COSTS, COST_KEY, COST_MEASURES, prefix)
+        self._latency = _Table(LATENCY, LATENCY_KEY, LATENCY_MEASURES, prefix)
+
+    def add(self, row: Mapping[str, Any], sign: int = 1) -> None:
+        """Count a row of hub_calls in, or, with -1, out."""
+        found = costs_of(row)
+        if found is not None:
+            self._costs.add(*found, sign)
+            for key in latencies_of(row):
+                self._latency.add(key, (1,), sign)
+
+    def write(self, connection: Connection, rest: Rest) -> None:
+        """Add the differences up with what is stored. A row that counts no calls any more goes."""
+        self._costs.write(connection, rest)
+        self._latency.write(connection, rest)
+
+
+class _Table:
+    def __init__(self, table: str, key: Sequence[str], measures: Sequence[str], prefix: str) -> None:
+        self._table, self._key = table, key
+        own = [prefix + measure for measure in measures]
+        sums = ", ".join(f"{one} = {table}.{one} + excluded.{one}" for one in own)
+        conflict = f"ON CONFLICT ({','.join(key)}) DO UPDATE SET {sums}"
+        self._insert = Insert(table, (*key, *own), conflict=conflict)
+        self._found: dict[Key, list[int]] = {}
+
+    def add(self, key: Key, measures: Measures, sign: int) -> None:
+        held = self._found.get(key)
+        if held is None:
+            self._found[key] = [sign * one for one in measures]
+        else:
+            for index, one in enumerate(measures):
+                held[index] += sign * one
+
+    def write(self, connection: Connection, rest: Rest) -> None:
+        changed = {key: measures for key, measures in self._found.items() if any(measures)}
+        connection.insert(self._insert, [value for key, own in changed.items() for value in (*key, *own)], rest)
+        self._drop_empty(connection, (key for key, own in changed.items() if own[0] < 0))
+        self._found.clear()
+
+    def _drop_empty(self, connection: Connection, keys: Iterable[Key]) -> None:
+        same = " AND ".join(f"{column} = ?" for column in self._key)
+        for key in keys:
+            connection.execute(f"DELETE FROM {self._table} WHERE calls = 0 AND kept_calls = 0 AND {same}", key)
