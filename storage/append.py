@@ -109,10 +109,10 @@ class Append:
         batch = self._batch
         self._counters = read_counters(self._connection)
         self._memory.refresh(self._connection, self._counters["epoch"])
-        self._strip_erased()
-        batch.drop_known(self._connection.lookup_ranges(_FIND_EVENTS, batch.ranges(), self._rest))
+        batch.settle(self._connection.lookup_ranges(_FIND_EVENTS, batch.ranges(), self._rest))
         if not batch.records:
             return 0
+        self._strip_erased()
         self._write_contents()
         self._project()
         write_counters(self._connection, self._counters)
