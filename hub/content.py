@@ -20,6 +20,8 @@ def truncate(text: str, limit: int) -> str:
     return f"{text[:kept]}… [{len(text) - kept} more characters]"
 
 
+_RUN = 200
+"""Characters without a blank. Prose has none so long."""
 _BLOB = re.compile(
     r"data:(?P<type>[\w.+-]+/[\w.+-]+)?[\w;=.+-]*,[\w+/=%-]*|(?<![\w+/=-])[A-Za-z0-9+/_-]{200,}={0,2}", re.ASCII
 )
@@ -27,13 +29,21 @@ _BLOB = re.compile(
 
 def preview(text: str, limit: int) -> str:
     """*text* on one line, cut to *limit* characters; data: URLs and runs of base64 become their type and size."""
+    head = text[: limit + 256]
+    words = head.split()
+    if "data:" not in head and max(map(len, words), default=0) < _RUN:  # as most are; the long way finds the same
+        shown = " ".join(words)
+        if len(shown) > limit or len(text) == len(head):
+            return _cut(shown, limit, len(text) - len(head))
     pieces: list[str] = []
     length = at = 0
     while at < len(text) and length <= limit:
         stop = at + limit + 256
         words = text[at:stop].split()
         found = (
-            _BLOB.search(text, at, stop) if "data:" in text[at:stop] or max(map(len, words), default=0) >= 200 else None
+            _BLOB.search(text, at, stop)
+            if "data:" in text[at:stop] or max(map(len, words), default=0) >= _RUN
+            else None
         )
         if found is None:
             end = min(stop, len(text))
@@ -45,8 +55,11 @@ def preview(text: str, limit: int) -> str:
             pieces.append(f"[{whole['type'] or 'data'}, {end - whole.start()} characters]")
         length += sum(map(len, pieces[-2:]))
         at = end
-    shown = " ".join(filter(None, pieces))
-    cut = max(len(shown) - limit, 0) + len(text) - at
+    return _cut(" ".join(filter(None, pieces)), limit, len(text) - at)
+
+
+def _cut(shown: str, limit: int, unseen: int) -> str:
+    cut = max(len(shown) - limit, 0) + unseen
     return f"{shown[:limit]}… [{cut} more characters]" if cut else shown
 
 

@@ -16,6 +16,7 @@ from storage.engine import Connection, Insert, Lookup, RangeLookup
 from storage.event_views import SCHEMA_EVENT, announce
 from storage.projections import CALL_TYPES
 from storage.projector import Entry, Projector, ResultKey, insert_parts
+from storage.sequences import MANY, cut, keep, packed
 from storage.tombstones import Tombstones, stripped
 
 LIVE = "calls"
@@ -41,6 +42,7 @@ class Memory:
         self.epoch = -1
         self.keys: dict[str, bytes] = {}
         self.contents: dict[bytes, tuple[int, Shape]] = {}
+        self.sequences: dict[bytes, int] = {}
         self.first_results: dict[ResultKey, str] = {}
         self.book = PriceBook()
         self.checked_prices: set[tuple[str | None, str]] = set()
@@ -51,6 +53,7 @@ class Memory:
         if epoch == self.epoch:
             return
         self.contents.clear()
+        self.sequences.clear()
         self.first_results.clear()
         self.keys.update(connection.execute("SELECT project, key FROM hub_keys"))
         self.book = read_prices(connection)
@@ -64,11 +67,14 @@ class Memory:
         self.keys.clear()
         self.checked_prices.clear()
 
-    def remember(self, found: Mapping[bytes, tuple[int, Shape]]) -> None:
-        """Contents that are in the store for certain: their transaction stands."""
-        if len(self.contents) + len(found) > _REMEMBERED_CONTENTS:
+    def remember(self, contents: Mapping[bytes, tuple[int, Shape]], sequences: Mapping[bytes, int]) -> None:
+        """What is in the store for certain: its transaction stands."""
+        if len(self.contents) + len(contents) > _REMEMBERED_CONTENTS:
             self.contents.clear()
-        self.contents.update(found)
+        if len(self.sequences) + len(sequences) > _REMEMBERED_CONTENTS:
+            self.sequences.clear()
+        self.contents.update(contents)
+        self.sequences.update(sequences)
 
 
 def read_prices(connection: Connection) -> PriceBook:
@@ -83,8 +89,9 @@ def read_prices(connection: Connection) -> PriceBook:
 
 
 def read_counters(connection: Connection) -> dict[str, int]:
-    """position, content and epoch; 0 where nothing happened yet."""
-    return {"position": 0, "content": 0, "epoch": 0} | dict(connection.execute("SELECT name, value FROM hub_counters"))
+    """position, content, sequence and epoch; 0 where nothing happened yet."""
+    found = dict(connection.execute("SELECT name, value FROM hub_counters"))
+    return {"position": 0, "content": 0, "sequence": 0, "epoch": 0} | found
 
 
 def write_counters(connection: Connection, counters: Mapping[str, int]) -> None:
@@ -103,6 +110,7 @@ class Append:
         self._connection, self._batch, self._memory = connection, batch, memory
         self._prices, self._now, self._rest = prices, now, rest
         self._contents: dict[bytes, tuple[int, Shape]] = {}
+        self._sequences: dict[bytes, int] = {}
 
     def run(self) -> int:
         """Write what the log does not hold yet. Returns: How many events that was."""
@@ -130,7 +138,7 @@ class Append:
 
     def committed(self) -> None:
         """The transaction stands: remember what it wrote."""
-        self._memory.remember(self._contents)
+        self._memory.remember(self._contents, self._sequences)
         self._memory.epoch = self._counters["epoch"]
         if self._batch.records:
             self._projector.committed()
@@ -178,20 +186,16 @@ class Append:
             record["call_id"] for record in batch.records if record["call_id"] and record["type"] in CALL_TYPES
         )
         ids = {digest: content_id for digest, (content_id, _) in self._contents.items()}
-        values: list[Any] = []
-        position = self._counters["position"]
-        for record in batch.records:
-            position += 1
+        manifests: list[dict[str, Any] | None] = []
+        for position, record in enumerate(batch.records, self._counters["position"] + 1):
             outline = batch.outline_of(record)
             messages = outline.get("messages") if outline else None
             shapes = [self._contents[digest] for digest in messages] if isinstance(messages, list) else []
             firsts = projector.fold(Entry(position, record, shapes))
-            values += event_row(
-                record, position, self._now, None if outline is None else manifest(outline, ids, firsts)
-            )
+            manifests.append(None if outline is None else manifest(outline, ids, firsts))
             self._rest()
-        self._counters["position"] = position
-        self._connection.insert(_INSERT_EVENTS, values, self._rest)
+        self._cut_long_lists(manifests)
+        self._insert_events(manifests)
         self._price(projector)
         projector.write()
         for record in batch.records:
@@ -199,6 +203,28 @@ class Append:
                 changed = announce(self._connection, record)
                 if changed is not None and self._connection.engine == "sqlite":
                     event_views.make(self._connection, changed)  # on PostgreSQL it takes hub migrate's rights
+
+    def _cut_long_lists(self, manifests: Iterable[dict[str, Any] | None]) -> None:
+        """Put stretches of messages that are stored once in the place of the messages."""
+        long = [one for one in manifests if one and type(one.get("messages")) is list and len(one["messages"]) >= MANY]
+        parted = [cut(one["messages"]) for one in long]
+        wanted = [sequence for found, _ in parted for sequence in found]
+        self._sequences, self._counters["sequence"] = keep(
+            self._connection, wanted, self._memory.sequences, self._counters["sequence"], self._rest
+        )
+        for one, (found, tail) in zip(long, parted, strict=True):
+            if found:
+                one["messages"] = packed(found, self._sequences, tail)
+
+    def _insert_events(self, manifests: Iterable[dict[str, Any] | None]) -> None:
+        values: list[Any] = []
+        position = self._counters["position"]
+        for record, kept in zip(self._batch.records, manifests, strict=True):
+            position += 1
+            values += event_row(record, position, self._now, None if kept is None else orjson.dumps(kept).decode())
+            self._rest()
+        self._counters["position"] = position
+        self._connection.insert(_INSERT_EVENTS, values, self._rest)
 
     def _price(self, projector: Projector) -> None:
         """Keep the cards that are needed for the first time, or that the price list has changed since."""

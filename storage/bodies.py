@@ -137,15 +137,16 @@ def unpack(body: str | None, packed: bytes | None) -> Any:
     return orjson.loads(zstandard.ZstdDecompressor().decompress(packed))
 
 
-def manifest(outline: Outline, ids: Mapping[bytes, int], firsts: Sequence[int]) -> str:
-    """What hub_events.content keeps. *firsts*: for each message the position of its first part within the call."""
+def manifest(outline: Outline, ids: Mapping[bytes, int], firsts: Sequence[int]) -> dict[str, Any]:
+    """What hub_events.content keeps, before long lists of messages are cut (storage/sequences.py). *firsts*: for each
+    message the position of its first part within the call."""
     kept: dict[str, Any] = {}
     for name, found in outline.items():
         if isinstance(found, list):
             kept[name] = [[ids[digest], first] for digest, first in zip(found, firsts, strict=True)]
         else:
             kept[name] = ids[found]
-    return orjson.dumps(kept).decode()
+    return kept
 
 
 def ids_in(manifest: Mapping[str, Any]) -> Iterable[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from storage.bodies import ids_in
 from storage.engine import Connection
 from storage.projector import Entry, Projector
 from storage.reading import COLUMNS, with_content
+from storage.sequences import Places, expand
 from storage.tombstones import (
     CONFLICT,
     begun_ns,
@@ -106,8 +107,8 @@ def _erase_events(connection: Connection, target: _Target) -> int:
         rows = connection.execute(
             f"SELECT content FROM hub_events WHERE content IS NOT NULL AND position IN ({_marks(chunk)})", chunk
         )
-        for (content,) in rows:
-            candidates.update(ids_in(orjson.loads(content)))
+        for manifest in _manifests(connection, (content for (content,) in rows.fetchall())):
+            candidates.update(ids_in(manifest))
     connection.executemany(
         "UPDATE hub_events SET session_id = NULL, user_id = NULL, tags = NULL, content = NULL WHERE position = ?",
         ((position,) for position in target.events),
@@ -147,8 +148,11 @@ def _settle_survivors(
         projects,
     )
     carriers: dict[ResultRow, str] = {}
-    for call_id, session, event_type, content in rows:
-        used = candidates.intersection(ids_in(orjson.loads(content)))
+    known: dict[int, Places] = {}
+    for call_id, session, event_type, content in rows.fetchall():
+        manifest = orjson.loads(content)
+        expand(connection, [manifest], known)
+        used = candidates.intersection(ids_in(manifest))
         dead -= used
         if event_type != "llm:request:debug" or call_id is None:
             continue
@@ -177,6 +181,12 @@ def _fold_again(connection: Connection, calls: set[str]) -> None:
         for one in with_content(connection, rows):
             projector.fold(Entry(one.position, one.record, ()))
         projector.write()
+
+
+def _manifests(connection: Connection, contents: Iterable[str]) -> list[dict[str, Any]]:
+    found = [orjson.loads(content) for content in contents]
+    expand(connection, found)
+    return found
 
 
 def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

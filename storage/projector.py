@@ -215,7 +215,7 @@ class Projector:
                 yield stored
 
     def _settle_group(self, group: Collection[Mapping[str, Any]]) -> None:
-        again = repeated(group)
+        again = repeated(group) if len(group) > 1 else ()
         for call in group:
             counted = 0 if call["call_id"] in again else 1
             if counted == call["counted"]:

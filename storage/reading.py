@@ -13,6 +13,7 @@ from hub.store import Content, ContentRef, Cursor, Erased, OpenCall, Page
 from storage.batch import EVENT_COLUMNS, event_record
 from storage.bodies import ids_in, put_together, unpack
 from storage.engine import Connection, Lookup
+from storage.sequences import expand
 
 COLUMNS = ",".join(EVENT_COLUMNS)
 _BODIES = Lookup("SELECT id, body, packed FROM hub_contents WHERE id {}")
@@ -76,6 +77,7 @@ class Stored(NamedTuple):
 def with_content(connection: Connection, rows: Iterable[Sequence[Any]]) -> list[Stored]:
     """Rows of hub_events, their content put together."""
     read = [event_record(row) for row in rows]
+    expand(connection, (manifest for _, _, manifest in read if manifest))
     wanted = {content_id for _, _, manifest in read if manifest for content_id in ids_in(manifest)}
     bodies = load(connection, wanted)
     for _, record, manifest in read:
@@ -106,7 +108,9 @@ def references(connection: Connection, stream_id: str, version: int) -> tuple[Co
     ).fetchone()
     if row is None or row[0] is None:
         return ()
-    return tuple(ContentRef(str(content_id)) for content_id in ids_in(orjson.loads(row[0])))
+    manifest = orjson.loads(row[0])
+    expand(connection, [manifest])
+    return tuple(ContentRef(str(content_id)) for content_id in ids_in(manifest))
 
 
 def open_calls(connection: Connection, producer: str) -> list[OpenCall]:

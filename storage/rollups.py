@@ -8,6 +8,7 @@ A row of hub_costs_hourly and hub_latency_hourly has each measure twice: of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import add, sub
 from typing import Any, Final
 
 from hub.polite import Rest
@@ -94,15 +95,12 @@ class _Table:
         sums = ", ".join(f"{one} = {table}.{one} + excluded.{one}" for one in own)
         conflict = f"ON CONFLICT ({','.join(key)}) DO UPDATE SET {sums}"
         self._insert = Insert(table, (*key, *own), conflict=conflict)
-        self._found: dict[Key, list[int]] = {}
+        self._nothing: Measures = (0,) * len(measures)
+        self._found: dict[Key, Measures] = {}
 
     def add(self, key: Key, measures: Measures, sign: int) -> None:
-        held = self._found.get(key)
-        if held is None:
-            self._found[key] = [sign * one for one in measures]
-        else:
-            for index, one in enumerate(measures):
-                held[index] += sign * one
+        held = self._found.get(key) or self._nothing
+        self._found[key] = tuple(map(add if sign > 0 else sub, held, measures))
 
     def write(self, connection: Connection, rest: Rest) -> None:
         changed = {key: measures for key, measures in self._found.items() if any(measures)}

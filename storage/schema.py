@@ -78,7 +78,8 @@ events = Table(
 """One row per event, only ever inserted; erasure alone rewrites (user, session, tags, content, contributed data).
 
 position: over the whole log, from 1, in the order of commits; (stream_id, version): the identity; tags, data: JSON;
-content: references into hub_contents, as JSON {"messages": [[id, position of its first part], ...], other key: id}.
+content: references into hub_contents, as JSON {"messages": [[id, position of its first part], ...], other key: id}; a
+long list is {"sequences": [[id in hub_sequences, position of its first part], ...], "tail": [as above]}.
 """
 
 contents = Table(
@@ -94,6 +95,17 @@ contents = Table(
 )
 """One row per distinct piece of content of a project. hash: BLAKE2b keyed with the project's key, so equal hashes mean
 one project; body: JSON, or packed: that JSON in zstd; bytes: of the JSON. Ids are never used again."""
+
+sequences = Table(
+    "hub_sequences",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+    Column("items", String, nullable=False),
+    UniqueConstraint("hash"),
+)
+"""Stretches of messages that manifests name, see storage/sequences.py. hash: BLAKE2b of items; items: JSON [[id of the
+content, position of its first part, counted from the stretch's], ...]."""
 
 parts = Table(
     "hub_parts",
@@ -386,8 +398,8 @@ counters = Table(
     Column("name", String, primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
-"""position, content: the last ones given. epoch: grows when keys, prices, tombstones or schemas were added or content
-was deleted, so that writers drop what they remember."""
+"""position, content, sequence: the last ones given. epoch: grows when keys, prices, tombstones or schemas were added or
+content was deleted, so that writers drop what they remember."""
 
 
 def metadata_of(engine: Engine) -> MetaData:

@@ -233,6 +233,13 @@ CREATE TABLE hub_counters (
 	value BIGINT NOT NULL, 
 	PRIMARY KEY (name)
 );
+CREATE TABLE hub_sequences (
+	id INTEGER NOT NULL, 
+	hash BLOB NOT NULL, 
+	items TEXT NOT NULL, 
+	PRIMARY KEY (id), 
+	CONSTRAINT uq_hub_sequences_hash UNIQUE (hash)
+);
 CREATE TABLE hub_costs_hourly (
 	hour TEXT NOT NULL, 
 	project TEXT NOT NULL, 

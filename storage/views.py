@@ -21,8 +21,16 @@ class Dialect(Protocol):
         """The UTC instant *ns*, to the microsecond, truncated."""
         ...
 
-    def elements(self, json: str, key: str, alias: str) -> str:
-        """A join with each element of the array *key* of *json*, as *alias*."""
+    def messages(self, manifest: str, alias: str) -> str:
+        """A join with each message of *manifest*, see hub_events.content, that is in no stretch, as *alias*."""
+        ...
+
+    def sequences(self, manifest: str, alias: str) -> str:
+        """A join with each stretch of messages."""
+        ...
+
+    def items(self, array: str, alias: str) -> str:
+        """A join with each element of a JSON *array*."""
         ...
 
     def element(self, alias: str, index: int) -> str:
@@ -49,8 +57,15 @@ class _SQLite:
             f" || printf('.%06dZ', {ns} % 1000000000 / 1000)"
         )
 
-    def elements(self, json: str, key: str, alias: str) -> str:
-        return f"CROSS JOIN json_each({json}, '$.{key}') {alias}"
+    def messages(self, manifest: str, alias: str) -> str:
+        path = f"CASE json_type({manifest}, '$.messages') WHEN 'array' THEN '$.messages' ELSE '$.messages.tail' END"
+        return f"CROSS JOIN json_each({manifest}, {path}) {alias}"
+
+    def sequences(self, manifest: str, alias: str) -> str:
+        return f"CROSS JOIN json_each({manifest}, '$.messages.sequences') {alias}"
+
+    def items(self, array: str, alias: str) -> str:
+        return f"CROSS JOIN json_each({array}) {alias}"
 
     def element(self, alias: str, index: int) -> str:
         return f"json_extract({alias}.value, '$[{index}]')"
@@ -69,8 +84,16 @@ class _PostgreSQL:
     def at(self, ns: str) -> str:
         return f"to_timestamp({ns} / 1000000000) + {ns} % 1000000000 / 1000 * interval '1 microsecond'"
 
-    def elements(self, json: str, key: str, alias: str) -> str:
-        return f"CROSS JOIN LATERAL json_array_elements({json}::json -> '{key}') {alias}(value)"
+    def messages(self, manifest: str, alias: str) -> str:
+        kept = f"{manifest}::json -> 'messages'"
+        list_ = f"CASE json_typeof({kept}) WHEN 'array' THEN {kept} WHEN 'object' THEN {kept} -> 'tail' END"
+        return f"CROSS JOIN LATERAL json_array_elements({list_}) {alias}(value)"
+
+    def sequences(self, manifest: str, alias: str) -> str:
+        return f"CROSS JOIN LATERAL json_array_elements({manifest}::json #> '{{messages,sequences}}') {alias}(value)"
+
+    def items(self, array: str, alias: str) -> str:
+        return f"CROSS JOIN LATERAL json_array_elements({array}::json) {alias}(value)"
 
     def element(self, alias: str, index: int) -> str:
         return f"CAST({alias}.value ->> {index} AS bigint)"
@@ -122,19 +145,29 @@ FROM hub_calls
 
 
 def _messages(dialect: Dialect) -> str:
-    return f"""
+    def select(first: str, joins: str, content_id: str) -> str:
+        return f"""
 SELECT e.call_id AS call_id,
   CASE e.type WHEN 'llm:request:debug' THEN 'input' ELSE 'output' END AS direction,
-  {dialect.element("m", 1)} + p.part AS position,
+  {first} + p.part AS position,
   p.role AS role, p.type AS type, p.name AS name, p.tool_call_id AS tool_call_id,
   {dialect.inside("c.body", "p.path")} AS content, p.bytes AS bytes
 FROM hub_events e
-{dialect.elements("e.content", "messages", "m")}
+{joins}
 CROSS JOIN hub_parts p
 CROSS JOIN hub_contents c
-WHERE p.content_id = {dialect.element("m", 0)} AND c.id = p.content_id
+WHERE p.content_id = {content_id} AND c.id = p.content_id
   AND e.type IN ('llm:request:debug', 'llm:response:debug') AND e.content IS NOT NULL
-"""
+""".strip()
+
+    first, content_id = dialect.element("m", 1), dialect.element("m", 0)
+    alone = select(first, dialect.messages("e.content", "m"), content_id)
+    stretch = (
+        f"{dialect.sequences('e.content', 's')}\n"
+        f"JOIN hub_sequences q ON q.id = {dialect.element('s', 0)}\n{dialect.items('q.items', 'm')}"
+    )
+    in_stretch = select(f"{dialect.element('s', 1)} + {first}", stretch, content_id)
+    return f"{alone}\nUNION ALL\n{in_stretch}"
 
 
 _RESULT = """

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hub.demo.server import LoopbackServer
 from hub.recorder import Recorder
+from storage.postgres import PostgresStore
+from storage.sql_store import SqlStore
+from storage.sqlite import SQLiteStore
 from tests.calls_of import ListHub
 from tests.listlog import ListLog, recorder_on
 from tests.postgres_kit import empty, migrate
@@ -62,6 +66,17 @@ def migrated_postgres_url(database_of_many: str) -> str:
     emptied it is ready in a tenth of the time that another takes to be made."""
     empty(database_of_many)
     return database_of_many
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def sql_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
+    """An empty store of each engine."""
+    if request.param == "sqlite":
+        store: SqlStore = SQLiteStore(tmp_path / "calls.db")
+    else:
+        store = PostgresStore(request.getfixturevalue("migrated_postgres_url"))
+    yield store
+    store.close()
 
 
 @pytest.fixture

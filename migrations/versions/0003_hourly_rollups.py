@@ -1,4 +1,4 @@
-"""What calls add up to in each hour is kept beside them."""
+"""What calls add up to in each hour is kept beside them, and stretches of messages that requests share once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ revision, down_revision = "0003", "0002"
 
 _TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _INSTANT = sa.Text().with_variant(sa.TIMESTAMP(timezone=True), "postgresql")
+_SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _TOKENS = ("input", "output", "cache_read", "cache_write", "reasoning")
 _COSTS = (
     "calls",
@@ -23,6 +24,13 @@ _COSTS = (
 
 
 def upgrade() -> None:
+    op.create_table(
+        "hub_sequences",
+        sa.Column("id", _SERIAL, primary_key=True, autoincrement=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("items", _TEXT, nullable=False),
+        sa.UniqueConstraint("hash", name="uq_hub_sequences_hash"),
+    )
     _hourly("hub_costs_hourly", [], _COSTS)
     bucket: list[sa.Column[Any]] = [
         sa.Column("metric", _TEXT, nullable=False),
