@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
+    from hub.price_list import Prices
     from storage.sqlite import SQLiteStore
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///(?P<file>[^?]*)(?:\?.*)?")
 _SECRET = re.compile(r"(?<=://)[^/@]*@|\?.*")
 
 
-def open_store(url: str) -> SQLiteStore:
+def open_store(url: str, *, prices: Prices | None = None) -> SQLiteStore:
     """The store at a SQLAlchemy URL. A file that is not there yet is made at the first use, and so are its folders.
 
+    Args:
+        prices: As the settings have them, for models that the store has no price for yet.
     Raises: ConfigError: No store of ours has such a URL.
     """
     match = _SQLITE.fullmatch(url)
@@ -25,7 +28,7 @@ def open_store(url: str) -> SQLiteStore:
         raise ConfigError("db_url", _SECRET.sub("", url), "calls are kept in a SQLite file: sqlite:///FILE")
     from storage.sqlite import SQLiteStore
 
-    return SQLiteStore(Path(match["file"]))
+    return SQLiteStore(Path(match["file"]), prices=prices)
 
 
 __all__ = ["open_store"]

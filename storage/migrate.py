@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hub.errors import ForeignStore, HubError, SchemaMismatch
-from storage import views
+from storage import price_tables, views
 from storage.sqlite_file import connect, translated, url_of, write_lock
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def upgrade(connection: sqlite3.Connection, path: Path | None, *, migrations: Pa
         connection.execute("BEGIN IMMEDIATE")
         config.attributes["connection"] = bound
         command.upgrade(config, "head")
+        price_tables.upgrade(connection)
         make_views(connection)
     return backup
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from hub.events import EventRecord
 from hub.polite import Rest, rest
-from hub.pricing import PriceList
+from hub.price_list import Prices
 from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure, ErasureReport, OpenCall, Page
 from storage import erasing, reading, rebuilding
 from storage.append import Append, Memory, read_counters
@@ -38,16 +38,17 @@ class SqlStore(ABC):
         *,
         wall: Callable[[], int] = time.time_ns,
         new_key: Callable[[], bytes] = new_key,
-        prices: PriceList | None = None,
+        prices: Prices | None = None,
         rest: Rest = rest,
     ) -> None:
         """
         Args:
             wall: UTC Unix nanoseconds.
+            prices: What models cost that this store has no price for yet; those of genai-prices if not given.
             rest: Called between steps of Python work, see hub.polite.
         """
         self._wall, self._new_key, self._rest = wall, new_key, rest
-        self._prices = prices or PriceList()
+        self._prices = prices or Prices()
         self._lock = threading.RLock()
         self._memory = Memory()
 
@@ -162,7 +163,10 @@ class SqlStore(ABC):
         if self._memory.epoch < 0:
             self._memory.refresh(connection, read_counters(connection)["epoch"])
         named = {record["data"].get("model") for record in batch.records if record["type"].startswith("llm:re")}
-        if named - self._memory.book.models - {None}:
+        known = self._memory.book.models
+        if self._prices.from_settings:
+            known = {model for _, model in self._memory.checked_prices}
+        if named - known - {None}:
             self._prices.load()
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from hub.delivery import Splitter, is_outage
 from hub.errors import ConfigError, ForeignStore, StoreError, StoreUnavailable
-from hub.pricing import PriceList
+from hub.price_list import PriceList, Prices
 from storage import open_store
 from storage import sqlite_file as files
 from storage.sqlite import SQLiteStore
@@ -355,7 +355,7 @@ def test_the_checkpoint_of_its_own_projections_follows_the_log(store: SQLiteStor
     assert store.checkpoint("calls") == store.read_all().next
 
 
-class Prices(PriceList):
+class Listed(PriceList):
     """A price list that tests can change."""
 
     source = "ours"
@@ -376,8 +376,8 @@ def test_new_prices_are_for_new_calls_and_a_rebuild_keeps_the_old(
     tmp_path: Path, factory: Factory, before: str | None
 ) -> None:
     path = tmp_path / "calls.db"
-    for prices in (Prices("1", before), Prices("2", "3"), Prices("3", "3")):
-        store = SQLiteStore(path, prices=prices, wall=lambda: factory.now - 1)
+    for listed in (Listed("1", before), Listed("2", "3"), Listed("3", "3")):
+        store = SQLiteStore(path, prices=Prices(listed=listed), wall=lambda: factory.now - 1)
         factory.now += 10**9
         store.append(factory.call())
         live = projections(path)
