@@ -136,7 +136,9 @@ def read_discounts(value: object, origin: str) -> tuple[Discount, ...]:
     found = [_discount(f"discounts[{number}]", one, origin) for number, one in enumerate(listed)]
     for number, one in enumerate(found):
         if any(one[:3] == other[:3] for other in found[:number]):
-            raise ConfigError(f"discounts[{number}] ({origin})", listed[number], "another one is for the same, from then")
+            raise ConfigError(
+                f"discounts[{number}] ({origin})", listed[number], "another one is for the same, from then"
+            )
     return tuple(found)
 
 

@@ -148,9 +148,9 @@ class Prices:
         Args:
             told: What the provider says that the model costs.
         """
-        own = self._own.get(f"{provider}/{model}") or self._own.get(model) or ()
+        own = (provider and self._own.get(f"{provider}/{model}")) or self._own.get(model) or ()
         discounts = [one for one in self._discounts if one.is_on(provider, model)]
-        starts = {0, *(one.effective_ns for one in (*own, *self._default, *discounts))}
+        starts = {0} | {one.effective_ns for one in (*own, *self._default)} | {one.effective_ns for one in discounts}
         listed, found = told, list[PriceRow]()
         for start in sorted(starts):
             price = _holding(own, start)
@@ -170,10 +170,11 @@ class Prices:
     def _without_own(self, listed: PriceRow, discounts: Sequence[Discount], start: int) -> PriceRow:
         row = listed._replace(effective_ns=start)
         if row.card is None:
-            default = _holding(self._default, start)
-            return row if default is None else row._replace(source=DEFAULTED, version=default.version, card=default.card)
-        begun = [one for one in discounts if one.effective_ns <= start]
-        best = max(begun, key=lambda one: (one.model is not None, one.provider is not None, one.effective_ns), default=None)
+            if (default := _holding(self._default, start)) is not None:
+                row = row._replace(source=DEFAULTED, version=default.version, card=default.card)
+            return row
+        begun = (one for one in discounts if one.effective_ns <= start)
+        best = max(begun, key=_nearness, default=None)
         if best is None or not best.percent:
             return row
         return row._replace(
@@ -185,6 +186,11 @@ class Prices:
 
 def _holding(prices: Sequence[OwnPrice], start: int) -> OwnPrice | None:
     return next((one for one in reversed(prices) if one.effective_ns <= start), None)
+
+
+def _nearness(discount: Discount) -> tuple[bool, bool, int]:
+    """What is said of a model counts more than what is said of a provider, and the newest of that."""
+    return discount.model is not None, discount.provider is not None, discount.effective_ns
 
 
 def _reduced(card: Card, percent: Decimal) -> Card:

@@ -173,7 +173,7 @@ class PriceBook:
         """What a call that began at *at_ns* cost; None when that is unknown.
 
         Args:
-            models: The names that the model goes by, the best first: of cards that count the same, the first's is taken.
+            models: The names that the model goes by; of cards that count the same, the first name's is taken.
         """
         found = [card for model in models if (card := self._card(provider or "", model, at_ns)) is not None]
         if len(found) > 1:

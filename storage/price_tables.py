@@ -25,7 +25,7 @@ _UPGRADE = (
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
-    """For the next migration, which takes this over: made_ns is added, UNIQUE (provider, model, effective_ns) dropped."""
+    """For the next migration to take over: made_ns is new, UNIQUE (provider, model, effective_ns) goes."""
     columns = {row[1] for row in connection.execute("PRAGMA table_info(hub_prices)")}
     if columns and "made_ns" not in columns:
         for statement in _UPGRADE:

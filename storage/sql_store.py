@@ -18,6 +18,7 @@ from storage import erasing, reading, rebuilding
 from storage.append import Append, Memory, read_counters
 from storage.batch import Batch
 from storage.engine import Connection
+from storage.repricing import Repriced, Repricing, Scope
 
 _STREAM_PAGE = 256
 
@@ -108,6 +109,22 @@ class SqlStore(ABC):
         Raises: StoreError
         """
         return rebuilding.rebuild(self._apart, self._writing, progress or _silent, self._rest)
+
+    def reprice(
+        self, scope: Scope | None = None, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> Repriced:
+        """Keep today's prices as new cards, and give the calls the costs that follow. What responses reported stays.
+
+        Others go on writing meanwhile: it works in short steps. Stopped on the way it is finished by doing it again.
+
+        Args:
+            dry_run: Only tell what would change.
+            progress: Told now and then how many of how many calls are done.
+        Raises: StoreError
+        """
+        with self._apart() as connection:
+            work = Repricing(connection, self._writing, scope or Scope(), self._rest)
+            return work.run(self._prices, self._wall(), progress or _silent, dry_run=dry_run)
 
     # Reading.
 
