@@ -273,12 +273,13 @@ def test_a_program_without_the_settings_does_not_displace_their_prices(opened: O
     opened(prices(ACME_PRICE, [{"provider": "openai", "percent": 10}])).append([*acme(factory), *factory.call()])
     held = query(opened(), "SELECT count(*) FROM hub_prices")
     factory.now += SECOND
-    stranger = opened(prices(rate="200"))
-    stranger.append([*acme(factory), *factory.call()])
-    assert query(stranger, "SELECT count(*) FROM hub_prices") == held
-    assert [cost[1] for cost in costs(stranger)] == ["hub.toml", "hub.toml discount"] * 2
+    for other in (None, {"mine": {"input": 1, "output": 1}}):
+        stranger = opened(prices(other, rate="200"))
+        stranger.append([*acme(factory), *factory.call()])
+        assert query(stranger, "SELECT count(*) FROM hub_prices") == held
+    assert [cost[1] for cost in costs(stranger)] == ["hub.toml", "hub.toml discount"] * 3
     stranger.reprice()
-    assert [cost[:2] for cost in costs(stranger)] == [(None, None), (150_000, "genai-prices")] * 2, (
+    assert [cost[:2] for cost in costs(stranger)] == [(None, None), (150_000, "genai-prices")] * 3, (
         "it does if asked to"
     )
 
@@ -337,9 +338,9 @@ def test_a_row_that_changes_between_look_and_write_is_priced_as_it_is_then(
 ) -> None:
     call = factory.call(response={"status": "lost"})
     opened().append(call)
-    store, writer = opened(prices(rate="200")), opened()
-    final = factory.event("llm:response", stream=call[0]["stream_id"], version=9, data={"usage": {"input_tokens": 1}})
-    final["data"]["usage"]["output_tokens"] = 1
+    store, writer = opened(prices(rate="200")), opened(prices({"served": {"input": 3, "output": 3}}))
+    told = {"model": "served", "usage": {"input_tokens": 1, "output_tokens": 1}}
+    final = factory.event("llm:response", stream=call[0]["stream_id"], version=9, data=told)
     look = repricing.Repricing._write
 
     def late(self: repricing.Repricing, call_ids: Any) -> None:
@@ -348,7 +349,7 @@ def test_a_row_that_changes_between_look_and_write_is_priced_as_it_is_then(
 
     monkeypatch.setattr(repricing.Repricing, "_write", late)
     store.reprice()
-    assert costs(store)[0][0] == 400
+    assert costs(store)[0][:2] == (6_000, "hub.toml")
     assert agrees_with_a_rebuild(store)
 
 
