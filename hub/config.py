@@ -211,6 +211,13 @@ def load(
         raise _refusal(name, values[name], origins[name]) from None
 
 
+def settings_file(settings: Settings) -> tuple[str, str]:
+    """The file that *settings* came from, or could come from, and what stands before the names of its tables."""
+    files = {origin for origin in settings.origins.values() if origin.endswith(".toml")}
+    file = files.pop() if files else "hub.toml"
+    return file, "tool.hub." if Path(file).name == "pyproject.toml" else ""
+
+
 _Layer = Iterator[tuple[str, object, str, Path | None]]
 
 

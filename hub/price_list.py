@@ -163,6 +163,10 @@ class Prices:
                 found.append(row)
         return found
 
+    def knows(self, provider: str | None, model: str) -> bool:
+        """Whether a model has a price, or will have one, without what its provider says."""
+        return any(row.card is not None for row in self.cards(provider, model))
+
     def _list_price(self, provider: str | None, model: str) -> PriceRow:
         card = self._listed.card(provider, model)
         return PriceRow(provider or "", model, 0, self._listed.source, self._listed.version, card)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import ROUND_UP, Context, localcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from hub.config import load
 from hub.errors import ConfigError
-from hub.own_prices import read_discounts, read_prices
+from hub.own_prices import RATES, read_discounts, read_prices
 from hub.price_list import PriceList, Prices, outranks
 from hub.pricing import Card, PriceBook, PriceRow, holding_from, same_prices
 
@@ -150,11 +151,11 @@ def test_text_that_is_no_table_is_refused(value: str) -> None:
     )
 )
 def test_whatever_stands_there_is_read_or_refused(value: object) -> None:
-    for read in (read_prices, read_discounts):
-        try:
-            read(value, "here")
-        except ConfigError as error:
-            assert "(here)" in str(error)
+    with suppress(ConfigError):
+        for prices_of in read_prices(value, "here").values():
+            assert all(one.card[0]["rates"].keys() <= set(RATES) for one in prices_of)
+    with suppress(ConfigError):
+        assert all(0 <= one.percent <= 100 for one in read_discounts(value, "here"))
 
 
 def test_dollars_are_taken_as_written_whatever_the_program_s_decimal_context() -> None:
