@@ -20,33 +20,22 @@ EVENT_COLUMNS = (
 
 
 class Batch:
-    """Events of which no two have the same place. `outline_of` and `pieces` have their content."""
+    """Events on their way into the log. `outline_of` and `pieces` have their content."""
 
     def __init__(self, records: Sequence[EventRecord]) -> None:
         self.duplicates = 0
         self.conflicts: list[EventRecord] = []
-        self.records: list[EventRecord] = self._distinct(records)
+        self._given = records
+        places: dict[tuple[str, int], EventRecord] = {}
+        for record in records:
+            places.setdefault(_place(record), record)
+        self.records: list[EventRecord] = list(places.values())
+        """Those that may have to be written: no two have the same place."""
         self._outlines: dict[tuple[str, int], Outline] = {}
         """By place: ids are the producers' word."""
         self.pieces: dict[bytes, Piece] = {}
         self._thinned = False
         """Pieces are left over that no event wants."""
-
-    def _distinct(self, records: Sequence[EventRecord]) -> list[EventRecord]:
-        places: dict[tuple[str, int], EventRecord] = {}
-        for record in records:
-            place = _place(record)
-            if place in places:
-                self._refuse(record, places[place]["id"])
-            else:
-                places[place] = record
-        return list(places.values())
-
-    def _refuse(self, record: EventRecord, holder: str) -> None:
-        if record["id"] == holder:
-            self.duplicates += 1
-        else:
-            self.conflicts.append(record)
 
     def take_content_apart(self, keys: Mapping[str, bytes], known: Container[bytes], rest: Rest) -> None:
         """Hash the content of all events, and prepare the pieces whose hashes are not *known*."""
@@ -57,20 +46,21 @@ class Batch:
                 self._outlines[_place(record)] = take_apart(content, project, keys[project], self.pieces, rest)
         make_ready((piece for piece in self.pieces.values() if piece.hash not in known), rest)
 
-    def drop_known(self, known: Iterable[tuple[str, int, str]]) -> None:
-        """Leave out events whose place the log holds already: (stream, version, event id)."""
+    def settle(self, known: Iterable[tuple[str, int, str]]) -> None:
+        """Decide which events are new, given those that hold a place already: (stream, version, event id)."""
         holders = {(stream, version): event_id for stream, version, event_id in known}
-        if not holders:
-            return
-        self._thinned = True
-        remaining = []
-        for record in self.records:
-            holder = holders.get(_place(record))
+        self._thinned = bool(holders)
+        self.records = []
+        for record in self._given:
+            place = _place(record)
+            holder = holders.get(place)
             if holder is None:
-                remaining.append(record)
+                holders[place] = record["id"]
+                self.records.append(record)
+            elif holder == record["id"]:
+                self.duplicates += 1
             else:
-                self._refuse(record, holder)
-        self.records = remaining
+                self.conflicts.append(record)
 
     def ranges(self) -> list[tuple[str, int, int]]:
         """Each stream with the lowest and highest version in the batch."""

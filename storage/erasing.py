@@ -10,9 +10,10 @@ import orjson
 
 from hub.polite import no_rest
 from hub.store import Erasure, ErasureReport
-from storage.append import read_counters, read_prices, write_counters
+from storage.append import read_counters, write_counters
 from storage.bodies import ids_in
 from storage.engine import Connection
+from storage.price_tables import read_prices
 from storage.projector import Entry, Projector
 from storage.reading import COLUMNS, with_content
 from storage.sequences import Places, expand
@@ -39,6 +40,8 @@ class _Target:
     calls: set[str] = field(default_factory=set)
     events: dict[int, str] = field(default_factory=dict)
     """Position to type."""
+    projects: set[str] = field(default_factory=set)
+    """Of the events."""
 
 
 def erase(connection: Connection, what: Erasure, key: bytes, now: int) -> ErasureReport:
@@ -54,7 +57,7 @@ def erase(connection: Connection, what: Erasure, key: bytes, now: int) -> Erasur
         (what.project, kind, tombstone_hash(value, key, kind), what.before_ns, now),
     )
     target = _find(connection, what, kind, value)
-    dead = _erase_events(connection, what.project, target)
+    dead = _erase_events(connection, target)
     _fold_again(connection, target.calls)
     counters = read_counters(connection)
     write_counters(connection, {"epoch": counters["epoch"] + 1, "erasures": counters.get("erasures", 0) + 1})
@@ -62,7 +65,7 @@ def erase(connection: Connection, what: Erasure, key: bytes, now: int) -> Erasur
 
 
 def _find(connection: Connection, what: Erasure, kind: str, value: str) -> _Target:
-    target = _Target()
+    target = _Target(projects={what.project})
     rows = connection.execute(
         f"SELECT position, type, call_id, occurred_ns FROM hub_events WHERE project = ? AND {column_of(kind)} = ?",
         (what.project, value),
@@ -76,26 +79,29 @@ def _find(connection: Connection, what: Erasure, kind: str, value: str) -> _Targ
     _find_carried(connection, what, kind, value, target)
     for chunk in _chunks(sorted(target.calls)):
         target.events.update(
-            connection.execute(f"SELECT position, type FROM hub_events WHERE call_id IN ({_marks(chunk)})", chunk)
+            connection.execute(
+                f"SELECT position, type FROM hub_events WHERE project = ? AND call_id IN ({_marks(chunk)})",
+                (what.project, *chunk),
+            )
         )
     return target
 
 
 def _find_carried(connection: Connection, what: Erasure, kind: str, value: str, target: _Target) -> None:
-    """Events that lost their place, whole in the content of the hub:conflict that tells of each."""
-    rows = connection.execute(
-        f"SELECT {COLUMNS} FROM hub_events WHERE type = ? AND project = ? AND content IS NOT NULL",
-        (CONFLICT, what.project),
-    )
+    """Events that lost their place, whole in the content of the hub:conflict that tells of each. Whoever recovered them
+    may have another project than theirs."""
+    rows = connection.execute(f"SELECT {COLUMNS} FROM hub_events WHERE type = ? AND content IS NOT NULL", (CONFLICT,))
     for one in with_content(connection, rows):
         for carried in subjects(one.record):
-            if value_of(carried, kind) == value and begun_ns(carried) < what.before_ns:
+            is_named = carried["project"] == what.project and value_of(carried, kind) == value
+            if is_named and begun_ns(carried) < what.before_ns:
                 target.events[one.position] = CONFLICT
+                target.projects.add(one.record["project"])
                 if one.record["call_id"] is not None:
                     target.calls.add(one.record["call_id"])
 
 
-def _erase_events(connection: Connection, project: str, target: _Target) -> int:
+def _erase_events(connection: Connection, target: _Target) -> int:
     """Returns: How many contents were deleted."""
     candidates: set[int] = set()
     for chunk in _chunks(list(target.events)):
@@ -113,7 +119,7 @@ def _erase_events(connection: Connection, project: str, target: _Target) -> int:
         ((position,) for position, event_type in target.events.items() if has_erasable_data(event_type)),
     )
     results = _take_results(connection, target.calls)
-    dead = _settle_survivors(connection, project, candidates, results)
+    dead = _settle_survivors(connection, sorted(target.projects), candidates, results)
     for table, column in (("hub_contents", "id"), ("hub_parts", "content_id"), ("hub_tool_results", "content_id")):
         connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", ((content_id,) for content_id in dead))
     return len(dead)
@@ -131,15 +137,16 @@ def _take_results(connection: Connection, calls: set[str]) -> dict[int, list[Res
 
 
 def _settle_survivors(
-    connection: Connection, project: str, candidates: set[int], results: dict[int, list[ResultRow]]
+    connection: Connection, projects: Sequence[str], candidates: set[int], results: dict[int, list[ResultRow]]
 ) -> set[int]:
-    """Look through all other events of the project. Returns: The candidates that none of them refers to."""
+    """Look through all other events of the projects. Returns: The candidates that none of them refers to."""
     dead = set(candidates)
     if not candidates:
         return dead
     rows = connection.execute(
-        "SELECT call_id, session_id, type, content FROM hub_events WHERE project = ? AND content IS NOT NULL",
-        (project,),
+        "SELECT call_id, session_id, type, content FROM hub_events"
+        f" WHERE project IN ({_marks(projects)}) AND content IS NOT NULL",
+        projects,
     )
     carriers: dict[ResultRow, str] = {}
     known: dict[int, Places] = {}

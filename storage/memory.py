@@ -39,9 +39,7 @@ class MemoryStore:
         with self._lock:
             batch = Batch(events)
             spots = [(record["stream_id"], record["version"]) for record in batch.records]
-            batch.drop_known(
-                (*spot, self._log[self._places[spot]].record["id"]) for spot in spots if spot in self._places
-            )
+            batch.settle((*spot, self._log[self._places[spot]].record["id"]) for spot in spots if spot in self._places)
             batch.records = [stripped(one) if self._is_erased(one) else one for one in batch.records]
             keys = {record["project"]: _key(record["project"]) for record in batch.records}
             batch.take_content_apart(keys, batch.pieces, no_rest)
@@ -96,7 +94,11 @@ class MemoryStore:
             self._tombstones[key] = max(what.before_ns, self._tombstones.get(key, what.before_ns))
             named = {index for index, kept in enumerate(self._log) if self._is_erased(self._told(kept))}
             calls = {self._log[index].record["call_id"] for index in named} - {None}
-            hit = [index for index, kept in enumerate(self._log) if index in named or kept.record["call_id"] in calls]
+            hit = [
+                index
+                for index, kept in enumerate(self._log)
+                if index in named or (kept.record["call_id"] in calls and kept.record["project"] == what.project)
+            ]
             freed = {ref for index in hit for ref in _refs(self._log[index].outline)}
             for index in hit:
                 self._log[index] = _Kept(stripped(self._log[index].record), None)

@@ -32,6 +32,8 @@ def stream_page(connection: Connection, stream_id: str, after: int, limit: int) 
 def log_page(connection: Connection, after: Cursor | None, types: Collection[str] | None, limit: int) -> Page:
     """See `EventStore.read_all`."""
     start = place(after)
+    if limit < 1:
+        return Page((), after)
     if types is None:
         rows = connection.execute(
             f"SELECT {COLUMNS} FROM hub_events WHERE position > ? ORDER BY position LIMIT ?", (start, limit)
@@ -39,7 +41,7 @@ def log_page(connection: Connection, after: Cursor | None, types: Collection[str
         end = rows[-1][0] if rows else start
     else:
         end = connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0]
-        marks = ",".join("?" * len(types))
+        marks = ",".join("?" * len(types)) or "NULL"
         rows = connection.execute(
             f"SELECT {COLUMNS} FROM hub_events WHERE position > ? AND position <= ? AND type IN ({marks})"
             " ORDER BY position LIMIT ?",

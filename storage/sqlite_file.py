@@ -14,9 +14,12 @@ from urllib.parse import quote
 
 from hub.errors import ForeignStore, StoreError, StoreUnavailable
 from storage.sqlite_connection import SQLiteConnection
+from storage.turns import Place
 
 LOCK_SUFFIX = ".lock-hub"
 _LOCK_WAIT = 5.0
+_PATIENCE = 2.0
+"""Seconds for which a writer lets those go first who came before it: they may be stopped."""
 _BUSY_MS = 1_000
 _OF_VALUES = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _NETWORK = """
@@ -81,32 +84,41 @@ def make_file(path: Path) -> bool:
 
 @contextmanager
 def write_lock(path: Path, wait: float = _LOCK_WAIT) -> Iterator[None]:
-    """Hold the lock of all who write to the file; without it SQLite lets some of several writers starve.
+    """Hold the lock of all who write to the file, in the order in which they asked for it; SQLite lets some starve.
 
     Raises: StoreUnavailable: Somebody held it for *wait* seconds.
     """
     descriptor = os.open(path.with_name(path.name + LOCK_SUFFIX), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    place = Place(descriptor)
     try:
-        _take(descriptor, path, wait)
+        _take(descriptor, place, path, wait)
+        place.leave()
         yield
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile has a copy of the descriptor
+        place.leave()  # a child forked meanwhile has a copy of the descriptor
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
-def _take(descriptor: int, path: Path, wait: float) -> None:
-    deadline, pause = time.monotonic() + wait, 0.0005
+def _take(descriptor: int, place: Place, path: Path, wait: float) -> None:
+    began = time.monotonic()
     while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        waited = time.monotonic() - began
+        if (place.is_first or waited > _PATIENCE) and _has_taken(descriptor):
             return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise StoreUnavailable(
-                    url_of(path), f"another process has been writing for {wait:g} s", "it is tried again"
-                ) from None
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.01)
+        if waited > wait:
+            raise StoreUnavailable(
+                url_of(path), f"another process has been writing for {wait:g} s", "it is tried again"
+            )
+        time.sleep(min(max(waited / 8, 0.0003), 0.002))
+
+
+def _has_taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def identity(path: Path) -> tuple[int, int] | None:

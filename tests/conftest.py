@@ -15,8 +15,11 @@ from storage.sqlite import SQLiteStore
 from tests.calls_of import ListHub
 from tests.filled_store import fill
 from tests.listlog import ListLog, recorder_on
+from tests.postgres_kit import empty
 from tests.postgres_server import Server
 from tests.postgres_shared import fresh_database, let_go, migrated_database, own_server, server_url
+
+pytest.register_assert_rewrite("tests.contracts")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -51,6 +54,20 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def database_of_many() -> Iterator[str]:
+    with migrated_database(server_url()) as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_postgres_url(database_of_many: str) -> str:
+    """Of a database that `hub migrate` has set up and in which nothing is but the tables. Other tests had it before:
+    emptied it is ready in a tenth of the time that another takes to be made."""
+    empty(database_of_many)
+    return database_of_many
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def sql_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
     """An empty store of each engine."""
@@ -77,8 +94,8 @@ def filled_store(
 
 
 @pytest.fixture
-def migrated_postgres_url() -> Iterator[str]:
-    """Of such a database with the hub's schema."""
+def own_migrated_url() -> Iterator[str]:
+    """Of such a database that no other test will have."""
     with migrated_database(server_url()) as url:
         yield url
 

@@ -200,7 +200,9 @@ def _keep(name: str) -> None:
             shared = root / "shared"
             subprocess.run(["cp", "-a", pristine, shared], check=True)
             server = Server(shared, binaries, password)
-            server.start(max_connections=200)
+            server.start(
+                max_connections=200, fsync="off"
+            )  # nobody kills this one, and databases are made 3 times as fast
             told = {"pid": os.getpid(), "url": server.url(), "folder": str(root), "binaries": str(binaries)}
             _serve(door, {**told, "password": password})
         except Exception as failed:

@@ -95,16 +95,16 @@ def test_migrate_sets_a_database_up_and_says_so(hub: Command, postgres_url: str)
         assert password(postgres_url) not in result.output
 
 
-def test_migrate_makes_a_login_that_reads(hub: Command, migrated_postgres_url: str) -> None:
-    fill(migrated_postgres_url)
-    name = urlsplit(migrated_postgres_url).path[1:] + "_reader"
-    made = json.loads(hub("migrate", "--read-role", name, "--db", migrated_postgres_url).stdout)["read_role"]
+def test_migrate_makes_a_login_that_reads(hub: Command, own_migrated_url: str) -> None:
+    fill(own_migrated_url)
+    name = urlsplit(own_migrated_url).path[1:] + "_reader"
+    made = json.loads(hub("migrate", "--read-role", name, "--db", own_migrated_url).stdout)["read_role"]
     assert (made["name"], made["left"]) == (name, [])
     assert len(json.loads(hub("calls", "--db", made["url"]).stdout)) == 8
     assert hub("sql", "SELECT 1 FROM hub_keys", "--db", made["url"]).exit_code == 2
     raw = hub("show", "--raw", "--db", made["url"])
     assert (raw.exit_code, "the views only" in raw.stderr) == (4, True)
-    again = json.loads(hub("migrate", "--read-role", name, "--db", migrated_postgres_url).stdout)["read_role"]
+    again = json.loads(hub("migrate", "--read-role", name, "--db", own_migrated_url).stdout)["read_role"]
     assert again["url"] is None
 
 
@@ -122,11 +122,11 @@ def test_a_reading_login_is_for_a_server(hub: Command) -> None:
     ],
 )
 def test_what_keeps_a_server_from_being_read_is_told(
-    hub: Command, migrated_postgres_url: str, change: dict[str, str], words: str
+    hub: Command, own_migrated_url: str, change: dict[str, str], words: str
 ) -> None:
-    parts = urlsplit(migrated_postgres_url)
+    parts = urlsplit(own_migrated_url)
     now = {
-        "password": password(migrated_postgres_url),
+        "password": password(own_migrated_url),
         "hostname": parts.hostname,
         "port": parts.port,
         "path": parts.path,
@@ -151,15 +151,15 @@ def test_without_psycopg_the_extra_is_named(tmp_path: Path) -> None:
     assert "secret" not in done.stderr
 
 
-def test_tail_is_told_of_calls_as_they_end(tmp_path: Path, migrated_postgres_url: str) -> None:
+def test_tail_is_told_of_calls_as_they_end(tmp_path: Path, own_migrated_url: str) -> None:
     env = {**os.environ, "XDG_DATA_HOME": str(tmp_path)}
-    args = [HUB, "tail", "-n", "0", "--interval", "0.1", "--db", migrated_postgres_url]
+    args = [HUB, "tail", "-n", "0", "--interval", "0.1", "--db", own_migrated_url]
     with subprocess.Popen(args, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            with connected(migrated_postgres_url) as connection:
+            with connected(own_migrated_url) as connection:
                 _until(lambda: _looks(connection.raw) == "LISTEN hub_events")
-                store, factory = open_store(migrated_postgres_url), Factory()
+                store, factory = open_store(own_migrated_url), Factory()
                 for _ in range(3):
                     call = factory.call()
                     began = time.monotonic()

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -26,17 +25,16 @@ COUNT = "SELECT count(*) FROM llm_calls"
 
 
 @pytest.fixture
-def side(migrated_postgres_url: str) -> Iterator[PostgresReadSide]:
-    side = PostgresReadSide(migrated_postgres_url)
+def side(own_migrated_url: str) -> Iterator[PostgresReadSide]:
+    side = PostgresReadSide(own_migrated_url)
     yield side
     side.close()
 
 
-def write(url: str) -> dict[str, Any]:
-    store, call = open_store(url), Factory().call()
-    store.append(call)
+def write(url: str) -> None:
+    store = open_store(url)
+    store.append(Factory().call())
     store.close()
-    return call[0]
 
 
 def test_a_server_that_was_away_between_two_reads_is_not_noticed(own_postgres: Server) -> None:
@@ -66,10 +64,10 @@ def test_a_server_that_goes_away_in_the_middle_is_told(own_postgres: Server) -> 
     side.close()
 
 
-def test_a_connection_that_the_server_ended_is_made_anew(side: PostgresReadSide, migrated_postgres_url: str) -> None:
+def test_a_connection_that_the_server_ended_is_made_anew(side: PostgresReadSide, own_migrated_url: str) -> None:
     assert side.sql(COUNT).rows == ((0,),)
     ended = select(
-        migrated_postgres_url,
+        own_migrated_url,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
@@ -77,13 +75,13 @@ def test_a_connection_that_the_server_ended_is_made_anew(side: PostgresReadSide,
     assert side.sql(COUNT).rows == ((0,),)
 
 
-def test_a_view_made_meanwhile_can_be_read(side: PostgresReadSide, migrated_postgres_url: str) -> None:
+def test_a_view_made_meanwhile_can_be_read(side: PostgresReadSide, own_migrated_url: str) -> None:
     with pytest.raises(QueryRefused):
         side.sql("SELECT * FROM llm_event_acme_limit")
-    with connected(migrated_postgres_url) as connection:
+    with connected(own_migrated_url) as connection:
         fields = {"type": "acme:limit", "fields": {"a": "text"}, "schema_version": 1}
         event_views.announce(connection, Factory().event("hub:schema", stream=str(uuid4()), version=1, data=fields))
-        upgrade(connection, migrated_postgres_url)
+        upgrade(connection, own_migrated_url)
     assert "a" in side.sql("SELECT * FROM llm_event_acme_limit").columns
     assert "llm_event_acme_limit" in side.views()
 
@@ -103,9 +101,9 @@ def test_a_child_connects_by_itself(side: PostgresReadSide) -> None:
     assert side.sql(COUNT).rows == ((0,),)
 
 
-def test_waiting_ends_when_something_is_written(side: PostgresReadSide, migrated_postgres_url: str) -> None:
+def test_waiting_ends_when_something_is_written(side: PostgresReadSide, own_migrated_url: str) -> None:
     side.wait(0.01)  # begins to listen
-    writer = threading.Timer(0.3, write, [migrated_postgres_url])
+    writer = threading.Timer(0.3, write, [own_migrated_url])
     writer.start()
     began = time.monotonic()
     side.wait(0.01)
@@ -114,12 +112,12 @@ def test_waiting_ends_when_something_is_written(side: PostgresReadSide, migrated
     assert side.sql(COUNT).rows == ((1,),)
 
 
-def test_who_is_told_often_looks_now_and_then(side: PostgresReadSide, migrated_postgres_url: str) -> None:
+def test_who_is_told_often_looks_now_and_then(side: PostgresReadSide, own_migrated_url: str) -> None:
     ended = threading.Event()
 
     def write_on() -> None:
         while not ended.is_set():
-            select(migrated_postgres_url, "SELECT pg_notify('hub_events', '1')")
+            select(own_migrated_url, "SELECT pg_notify('hub_events', '1')")
 
     writer = threading.Thread(target=write_on)
     writer.start()
@@ -140,8 +138,8 @@ def test_where_nothing_is_told_waiting_is_a_pause(side: PostgresReadSide, monkey
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
-def test_every_way_to_write_the_url_leads_there(migrated_postgres_url: str, scheme: str) -> None:
-    side = open_read_side(migrated_postgres_url.replace("postgresql", scheme, 1))
+def test_every_way_to_write_the_url_leads_there(own_migrated_url: str, scheme: str) -> None:
+    side = open_read_side(own_migrated_url.replace("postgresql", scheme, 1))
     assert side.sql(COUNT).rows == ((0,),)
     assert not side.is_missing()
     side.close()

@@ -49,7 +49,7 @@ def _named(url: str, name: str) -> str:
 
 def test_it_sees_every_view(reader: psycopg.Connection[Any]) -> None:
     for view in VIEWS:
-        reader.execute(f"SELECT * FROM {view}").fetchall()  # type: ignore[arg-type]
+        reader.execute(f"SELECT * FROM {view}").fetchall()
     assert reader.execute("SELECT count(*) FROM llm_messages").fetchone() != (0,)
 
 
@@ -104,7 +104,7 @@ def test_its_sessions_are_bounded(login: Login) -> None:
     assert login.url is not None
     settings = ("default_transaction_read_only", "statement_timeout", "temp_file_limit", "search_path")
     with psycopg.connect(login.url) as connection:
-        found = [connection.execute(f"SHOW {name}").fetchone() for name in settings]  # type: ignore[arg-type]
+        found = [connection.execute(f"SHOW {name}").fetchone() for name in settings]
     assert found == [("on",), ("1min",), ("1GB",), ("public",)]
 
 
@@ -158,8 +158,8 @@ def test_an_owner_who_is_no_superuser_is_told_what_is_left(postgres_url: str) ->
     owner, reader = _named(postgres_url, "owner"), _named(postgres_url, "reader")
     database = urlsplit(postgres_url).path[1:]
     with psycopg.connect(postgres_url, autocommit=True) as superuser:
-        superuser.execute(f"CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD 'o'")  # type: ignore[arg-type]
-        superuser.execute(f"ALTER DATABASE {database} OWNER TO {owner}")  # type: ignore[arg-type]
+        superuser.execute(f"CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD 'o'")
+        superuser.execute(f"ALTER DATABASE {database} OWNER TO {owner}")
     owners = postgres_url.replace(urlsplit(postgres_url).netloc.partition("@")[0], f"{owner}:o")
     with connected(owners) as connection:
         upgrade(connection, owners)

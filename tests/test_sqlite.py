@@ -9,18 +9,15 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
 
-from hub.delivery import Splitter, is_outage
 from hub.errors import ConfigError, ForeignStore, StoreError, StoreUnavailable
-from hub.pricing import PriceList
+from hub.price_list import PriceList, Prices
 from storage import open_store
 from storage import sqlite_file as files
 from storage.sqlite import SQLiteStore
@@ -160,23 +157,6 @@ def test_a_full_disk_takes_nothing_and_goes_on_when_there_is_room(store: SQLiteS
     assert projections(store.path) == live
 
 
-@pytest.mark.parametrize(
-    "poison", [{"service": None}, {"session_id": ["a"]}, {"trace_flags": 2**70}, {"user_id": "\ud800"}, {"data": {1}}]
-)
-def test_a_value_that_cannot_be_stored_is_no_outage_and_costs_nobody_else(
-    store: SQLiteStore, factory: Factory, poison: dict[str, Any]
-) -> None:
-    before, bad, after = (
-        factory.event("acme:tick", stream=factory.new_id(), version=1, call_id=None) for _ in range(3)
-    )
-    bad.update(poison)  # type: ignore[typeddict-item]
-    with pytest.raises(Exception) as caught:  # noqa: PT011  # whatever it is, but
-        store.append([before, bad, after])
-    assert not is_outage(caught.value), "it would be tried again for ever"
-    assert Splitter(lambda records: store.append(records).conflicts).deliver([before, bad, after]).rejected == [bad]
-    assert list(store.read_all().events) == [before, after]
-
-
 @pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
 def test_a_read_only_database_takes_nothing_and_says_what_to_do(tmp_path: Path) -> None:
     script = """
@@ -289,53 +269,7 @@ def test_several_processes_write_one_file(tmp_path: Path) -> None:
     store.close()
 
 
-def test_threads_share_a_store(store: SQLiteStore) -> None:
-    def write(name: str) -> None:
-        factory = Factory(name)
-        for _ in range(10):
-            store.append(factory.call())
-
-    threads = [threading.Thread(target=write, args=(f"t{number}",)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert rows(store.path, "SELECT count(*) AS n FROM llm_calls") == [{"n": 60}]
-    assert rows(store.path, "SELECT max(position) AS n FROM hub_events") == [{"n": 240}]
-
-
-def test_what_another_process_erased_is_not_referred_to_from_memory(tmp_path: Path, factory: Factory) -> None:
-    from hub.store import Erasure
-
-    one, two = SQLiteStore(tmp_path / "calls.db"), SQLiteStore(tmp_path / "calls.db")
-    messages = [{"role": "user", "content": "shared"}]
-    one.append(factory.call(messages, user_id="u1"))
-    two.erase(Erasure(project="shop", before_ns=2**62, user_id="u1"))
-    call = factory.call(messages)
-    one.append(call)
-    assert list(one.read_stream(UUID(call[0]["stream_id"]))) == call
-    one.close()
-    two.close()
-
-
 # What it keeps.
-
-
-def test_projects_do_not_share_content(store: SQLiteStore) -> None:
-    messages = [{"role": "user", "content": "equal"}]
-    for project in ("a", "b"):
-        store.append(Factory(project, project=project).call(messages))
-    found = rows(store.path, "SELECT hash, project FROM hub_contents WHERE body LIKE '%equal%' ORDER BY project")
-    assert [row["project"] for row in found] == ["a", "b"]
-    assert found[0]["hash"] != found[1]["hash"]
-
-
-def test_wire_bodies_are_packed_and_messages_are_not(store: SQLiteStore, factory: Factory) -> None:
-    store.append(factory.call(wire=True))
-    found = rows(store.path, "SELECT body IS NULL AS packed, bytes, length(packed) AS length FROM hub_contents")
-    assert sorted(row["packed"] for row in found) == [0, 0, 0, 1]
-    (packed,) = (row for row in found if row["packed"])
-    assert packed["length"] < packed["bytes"]
 
 
 def test_erased_text_is_in_none_of_the_files(store: SQLiteStore, factory: Factory) -> None:
@@ -351,12 +285,7 @@ def test_erased_text_is_in_none_of_the_files(store: SQLiteStore, factory: Factor
         assert secret.encode() not in file.read_bytes(), file
 
 
-def test_the_checkpoint_of_its_own_projections_follows_the_log(store: SQLiteStore, factory: Factory) -> None:
-    store.append(factory.call())
-    assert store.checkpoint("calls") == store.read_all().next
-
-
-class Prices(PriceList):
+class Listed(PriceList):
     """A price list that tests can change."""
 
     source = "ours"
@@ -377,8 +306,8 @@ def test_new_prices_are_for_new_calls_and_a_rebuild_keeps_the_old(
     tmp_path: Path, factory: Factory, before: str | None
 ) -> None:
     path = tmp_path / "calls.db"
-    for prices in (Prices("1", before), Prices("2", "3"), Prices("3", "3")):
-        store = SQLiteStore(path, prices=prices, wall=lambda: factory.now - 1)
+    for listed in (Listed("1", before), Listed("2", "3"), Listed("3", "3")):
+        store = SQLiteStore(path, prices=Prices(listed=listed), wall=lambda: factory.now - 1)
         factory.now += 10**9
         store.append(factory.call())
         live = projections(path)

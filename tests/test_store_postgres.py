@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage.postgres import PostgresStore
-from tests.postgres_kit import migrate
-from tests.store_contract import Store, StoreContract
+from tests.store_contract import SqlStoreContract
 
 
-class TestPostgresStore(StoreContract):
+class TestPostgresStore(SqlStoreContract):
     @pytest.fixture(autouse=True)
-    def migrated(self, postgres_url: str) -> None:
-        migrate(postgres_url)
-        self.url = postgres_url
+    def database(self, migrated_postgres_url: str) -> None:
+        self.url = migrated_postgres_url
 
-    def open_store(self, folder: Path) -> Store:
-        return PostgresStore(self.url)
+    def open_store(self, folder: Path, **options: Any) -> PostgresStore:
+        return PostgresStore(self.url, **options)

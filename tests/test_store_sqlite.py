@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from storage.sqlite import SQLiteStore
-from tests.store_contract import Store, StoreContract
+from tests.store_contract import SqlStoreContract
 
 
-class TestSQLiteStore(StoreContract):
-    def open_store(self, folder: Path) -> Store:
-        return SQLiteStore(folder / "calls.db")
+class TestSQLiteStore(SqlStoreContract):
+    def open_store(self, folder: Path, **options: Any) -> SQLiteStore:
+        return SQLiteStore(folder / "calls.db", **options)

@@ -110,12 +110,9 @@ def rebuild(db: Db = None, json: Json = False) -> None:
 
     form = chosen_format(json)
     settings = settings_for(db)
-    path = settings.sqlite_path
-    if path is not None and not path.exists():
-        why = f"there is no store yet (chosen by {chosen_by(settings)})"
-        raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
+    existing_store(settings)
     recover_first(settings)
-    with closing(open_store(settings.db_url)) as store, _progress("Rebuilding from events") as advance:
+    with closing(open_store(settings.db_url)) as store, progress_bar("Rebuilding from events") as advance:
         events = store.rebuild(advance)
     if form == "json":
         write_json({"store": place(settings), "events": events})
@@ -123,8 +120,15 @@ def rebuild(db: Db = None, json: Json = False) -> None:
         typer.echo(f"Rebuilt {place(settings)} from {events:,} events.")
 
 
+def existing_store(settings: Settings) -> None:
+    """Raises: StoreUnavailable: The store's file is not there yet."""
+    if settings.sqlite_path is not None and not settings.sqlite_path.exists():
+        why = f"there is no store yet (chosen by {chosen_by(settings)})"
+        raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
+
+
 @contextmanager
-def _progress(words: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, a line every ten percent elsewhere; on stderr both."""
     from rich.console import Console
     from rich.progress import Progress

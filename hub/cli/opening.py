@@ -51,7 +51,7 @@ def recover_first(settings: Settings) -> None:
     from hub.recovery import recover
     from storage import open_store
 
-    with closing(open_store(settings.db_url)) as store:
+    with closing(open_store(settings.db_url, prices=settings.price_list)) as store:
         report = recover(root, store)
     if report.events or report.lost_calls:
         lost = f", {report.lost_calls:,} calls among them lost" if report.lost_calls else ""
