@@ -11,7 +11,7 @@ from storage.memory import MemoryStore
 from storage.postgres import PostgresStore
 from storage.sqlite import SQLiteStore
 from tests.contracts.case import Store
-from tests.postgres_kit import empty, migrate
+from tests.postgres_kit import empty
 
 Opening = Callable[[], AbstractContextManager[Callable[[], Store]]]
 """Makes an empty log, and what opens stores on it."""
@@ -30,11 +30,10 @@ def in_sqlite() -> Iterator[Callable[[], SQLiteStore]]:
 
 
 def in_postgres(url: str) -> Opening:
-    """In a database that nobody else needs: all of the hub's that is in it goes."""
+    """In a migrated database that nobody else needs: all of the hub's that is in it goes."""
 
     @contextmanager
     def opening() -> Iterator[Callable[[], PostgresStore]]:
-        migrate(url)
         empty(url)
         yield lambda: PostgresStore(url)
 

@@ -22,6 +22,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.postgres_kit import migrate
 from tests.postgres_shared import fresh_database, let_go, server_url
 from tests.store_machine import machine
 from tests.stores import Opening, in_memory, in_postgres, in_sqlite
@@ -36,6 +37,7 @@ def opening_of(store: str) -> Iterator[Opening]:
         return
     try:
         with fresh_database(server_url()) as url:
+            migrate(url)
             yield in_postgres(url)
     finally:
         let_go(and_wait=True)
