@@ -20,6 +20,8 @@ from urllib.parse import unquote
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from hub.errors import ConfigError
+from hub.own_prices import Discount, OwnPrice, read_discounts, read_prices
+from hub.price_list import Prices
 
 MIB = 1 << 20
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
@@ -130,6 +132,12 @@ class Settings(BaseModel):
     otel: Literal["auto", "export", "native", "off"] = _setting(
         "HUB_OTEL", "auto, export, native or off", "Whether calls become OpenTelemetry spans"
     )
+    prices: Mapping[str, tuple[OwnPrice, ...]] = _setting(
+        "HUB_PRICES", 'tables of rates: [prices."provider/model"]', "What models cost, before any list"
+    )
+    discounts: tuple[Discount, ...] = _setting(
+        "HUB_DISCOUNTS", "tables with a percent each: [[discounts]]", "Percents off the lists' prices"
+    )
     origins: Mapping[str, str] = Field(default_factory=dict, exclude=True, repr=False)
     """Setting name to where its value came from: argument, environment NAME, a file, or default."""
 
@@ -143,6 +151,11 @@ class Settings(BaseModel):
         """The store's file; None when the store is no SQLite file."""
         match = _SQLITE.fullmatch(self.db_url)
         return Path(match["file"]) if match and match["file"] else None
+
+    @property
+    def price_list(self) -> Prices:
+        """What models cost by the settings, and else by the lists."""
+        return Prices(self.prices, self.discounts)
 
     @property
     def shown_db_url(self) -> str:
@@ -193,7 +206,7 @@ def load(
     for layer in (_from_arguments(overrides or {}), _from_environment(environ), _from_file(cwd)):
         for name, value, origin, base in layer:
             if name not in values:
-                values[name] = _absolute(name, value, origin, base or cwd)
+                values[name] = _final(name, value, origin, base or cwd)
                 origins[name] = origin
     _fill_defaults(values, origins, environ, cwd)
     try:
@@ -201,6 +214,13 @@ def load(
     except ValidationError as failed:
         name = str(failed.errors()[0]["loc"][0])
         raise _refusal(name, values[name], origins[name]) from None
+
+
+def settings_file(settings: Settings) -> tuple[str, str]:
+    """The file that *settings* came from, or could come from, and what stands before the names of its tables."""
+    files = {origin for origin in settings.origins.values() if origin.endswith(".toml")}
+    file = files.pop() if files else "hub.toml"
+    return file, "tool.hub." if Path(file).name == "pyproject.toml" else ""
 
 
 _Layer = Iterator[tuple[str, object, str, Path | None]]
@@ -276,8 +296,12 @@ def _refusal(name: str, value: object, origin: str) -> ConfigError:
     return ConfigError(f"{name} ({origin})", shown, f"it takes {allowed}")
 
 
-def _absolute(name: str, value: object, origin: str, start: Path) -> object:
+def _final(name: str, value: object, origin: str, start: Path) -> object:
     """Paths must not change their meaning when the program changes its folder; those in a file start at the file."""
+    if name == "prices":
+        return read_prices(value, origin)
+    if name == "discounts":
+        return read_discounts(value, origin)
     if name not in ("db_url", "spool_dir"):
         return value
     if not isinstance(value, (str, Path)) or not str(value):
@@ -327,6 +351,8 @@ def _fill_defaults(values: dict[str, object], origins: dict[str, str], environ: 
         "max_body_bytes": lambda: 16 * MIB,
         "disabled": lambda: False,
         "otel": lambda: "auto",
+        "prices": dict,
+        "discounts": tuple,
     }
     for name, default in defaults.items():
         if name not in values:

@@ -11,21 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
-from functools import cached_property
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from genai_prices.types import ModelInfo
+from typing import Any, Final, NamedTuple
 
 Usage = Mapping[str, int | None]
 Rate = Decimal | tuple[Decimal, tuple[tuple[int, Decimal], ...]]
 
 _LARGEST = 10**15
 """A million dollars for a call is a mistake, and the sum of thousands of mistakes still has to fit 64 bits."""
-_DAY = 86_400
+DAY = 86_400
 _ZERO, _NANO = Decimal(0), Decimal("1e-9")
-_EXACT = Context(
+EXACT = Context(
     prec=60,
     rounding=ROUND_HALF_EVEN,
     Emin=-999_999,
@@ -37,18 +32,24 @@ _EXACT = Context(
 )
 """What we compute in. A program may have changed decimal's own, and costs must not depend on who computes them."""
 
-_SOLE_SELLERS = frozenset({"anthropic", "google", "openai", "x-ai"})
-"""Of genai-prices' names those whose priced models nobody else sells; others' weights are anybody's to host."""
+Card = list[dict[str, Any]]
 
-_KINDS = {
-    "input_mtok": "input",
-    "output_mtok": "output",
-    "cache_read_mtok": "cache_read",
-    "cache_write_mtok": "cache_write",
-    "output_reasoning_mtok": "reasoning",
-    "requests_kcount": "request",
-}
-"""genai-prices' names of those units that usage tells about. A million tokens' dollars are a token's micro-dollars."""
+OWN, DISCOUNTED, TOLD, LISTED, DEFAULTED = SOURCES = (
+    "hub.toml",
+    "hub.toml discount",
+    "model_info",
+    "genai-prices",
+    "hub.toml default",
+)
+"""Where cards come from, the one that counts most first: the user's price or discount for this very model; a list's
+price with a discount on all of a provider's models, or on all; what the provider says of its model; the public list;
+what the user has said of models that no list knows."""
+_RANKS: Final = {source: rank for rank, source in enumerate(SOURCES)}
+
+
+def rank_of(source: str) -> int:
+    """The place of *source* in SOURCES; an unknown one stands with the price lists."""
+    return _RANKS.get(source, _RANKS[LISTED])
 
 
 class PriceRow(NamedTuple):
@@ -59,7 +60,7 @@ class PriceRow(NamedTuple):
     effective_ns: int
     source: str
     version: str
-    card: list[dict[str, Any]] | None
+    card: Card | None
 
 
 class Cost(NamedTuple):
@@ -81,7 +82,7 @@ class _Offer(NamedTuple):
         if self.between is None:
             return True
         start, end = self.between
-        second = at_ns // 10**9 % _DAY
+        second = at_ns // 10**9 % DAY
         return start <= second < end if start <= end else second >= start or second < end
 
 
@@ -90,7 +91,7 @@ def reported(usd: object) -> int | None:
     if not isinstance(usd, str | int) or isinstance(usd, bool):
         return None
     most = _LARGEST // 10**9
-    with localcontext(_EXACT):
+    with localcontext(EXACT):
         try:
             amount = Decimal(usd)
         except InvalidOperation:
@@ -110,7 +111,7 @@ def cost_of(usage: Usage, offers: Sequence[_Offer], at_ns: int) -> int | None:
     if (given is None and "input" in rates) or (answered is None and "output" in rates):
         return None
     size = given or 0
-    with localcontext(_EXACT):
+    with localcontext(EXACT):
         total = _side(rates, "input", size, size, usage, ("cache_read", "cache_write"))
         total += _side(rates, "output", answered or 0, size, usage, ("reasoning",))
         if "request" in rates:
@@ -138,36 +139,56 @@ def _at(rate: Rate, size: int) -> Decimal:
     return next((price for start, price in reversed(tiers) if size > start), base)
 
 
+class _Held(NamedTuple):
+    row: PriceRow
+    offers: list[_Offer]
+
+
 class PriceBook:
     """The cards of one store, ready to compute with. Computing uses nothing else, so that a rebuild gives the same."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], list[tuple[PriceRow, list[_Offer]]]] = {}
+        self._held: dict[tuple[str, str], list[_Held]] = {}
         self.models: set[str] = set()
         """The models that there are cards for, of whichever provider."""
 
     def add(self, rows: Iterable[PriceRow]) -> None:
-        """Take *rows* in. Adding one again is harmless."""
+        """Take *rows* in, in the order in which they were written: each replaces those that begin with it or later."""
         for row in rows:
             self.models.add(row.model)
-            known = self._rows.setdefault((row.provider, row.model), [])
-            if all(row.effective_ns != other.effective_ns for other, _ in known):
-                known.append((row, [_parse(offer) for offer in row.card or ()]))
-                known.sort(key=lambda entry: entry[0].effective_ns)
+            held = self._held.setdefault((row.provider, row.model), [])
+            while held and held[-1].row.effective_ns >= row.effective_ns:
+                held.pop()
+            held.append(_Held(row, [_parse(offer) for offer in row.card or ()]))
 
-    def newest(self, provider: str | None, model: str) -> PriceRow | None:
-        """The card for calls that begin from now on."""
-        rows = self._rows.get((provider or "", model))
-        return rows[-1][0] if rows else None
+    def pairs(self) -> list[tuple[str, str]]:
+        """The providers, '' for none, and models that there are cards for."""
+        return list(self._held)
 
-    def cost(self, provider: str | None, model: str, usage: Usage, at_ns: int) -> Cost | None:
-        """What a call that began at *at_ns* cost; None when that is unknown."""
-        rows = self._rows.get((provider or "", model))
-        if not rows:
+    def cards(self, provider: str | None, model: str) -> list[PriceRow]:
+        """The cards of a model, by their start; each holds until the next one's."""
+        return [row for row, _ in self._held.get((provider or "", model), ())]
+
+    def cost(self, provider: str | None, models: Iterable[str], usage: Usage, at_ns: int) -> Cost | None:
+        """What a call that began at *at_ns* cost; None when that is unknown.
+
+        Args:
+            models: The names that the model goes by; of cards that count the same, the first name's is taken.
+        """
+        found = [card for model in models if (card := self._card(provider or "", model, at_ns)) is not None]
+        if len(found) > 1:
+            found.sort(key=lambda card: rank_of(card.row.source))
+        for row, offers in found:
+            nanos = cost_of(usage, offers, at_ns)
+            if nanos is not None:
+                return Cost(nanos, row.source, row.version)
+        return None
+
+    def _card(self, provider: str, model: str, at_ns: int) -> _Held | None:
+        held = self._held.get((provider, model))
+        if not held:
             return None
-        row, offers = next((entry for entry in reversed(rows) if entry[0].effective_ns <= at_ns), rows[0])
-        nanos = cost_of(usage, offers, at_ns)
-        return None if nanos is None else Cost(nanos, row.source, row.version)
+        return next((card for card in reversed(held) if card.row.effective_ns <= at_ns), held[0])
 
 
 def _parse(offer: Mapping[str, Any]) -> _Offer:
@@ -185,80 +206,22 @@ def _parse_rate(rate: Any) -> Rate:
     return Decimal(rate["base"]), tuple((start, Decimal(price)) for start, price in rate["tiers"])
 
 
-class PriceList:
-    """The cards of genai-prices. Loading them takes a quarter of a second and 7 MB."""
-
-    source = "genai-prices"
-
-    @cached_property
-    def version(self) -> str:
-        """Does not load the list."""
-        return f"{self.source} {version('genai-prices')}"
-
-    def load(self) -> None:
-        """Load the list now, so that looking up does not have to."""
-        import genai_prices.data_snapshot
-
-        genai_prices.data_snapshot.get_snapshot()
-
-    def card(self, provider: str | None, model: str) -> list[dict[str, Any]] | None:
-        """The card of a model; None for an unknown model. Under a name that is no vendor's, a provider class's for one,
-        only models that nobody but their maker sells have a price."""
-        from genai_prices.data_snapshot import get_snapshot
-
-        snapshot = get_snapshot()
-        try:
-            if not provider or self._knows(provider):
-                _, found = snapshot.find_provider_model(model, None, provider or None, None)
-            else:
-                maker, found = snapshot.find_provider_model(model, None, None, None)
-                if maker.id not in _SOLE_SELLERS:
-                    return None
-        except LookupError:
-            return None
-        return _card(found)
-
-    def _knows(self, provider: str) -> bool:
-        from genai_prices.data_snapshot import get_snapshot
-
-        try:
-            get_snapshot().find_provider(None, provider, None)
-        except LookupError:
-            return False
-        return True
+def holding_from(rows: Sequence[PriceRow], start_ns: int) -> list[PriceRow]:
+    """Of *rows*, the cards of one model by their start, those that hold at *start_ns* or later; the first of them then
+    begins there."""
+    begun = [row for row in rows if row.effective_ns <= start_ns]
+    later = [row for row in rows if row.effective_ns > start_ns]
+    return [*(row._replace(effective_ns=start_ns) for row in begun[-1:]), *later]
 
 
-def _card(model: ModelInfo) -> list[dict[str, Any]] | None:
-    from genai_prices.types import ConditionalPrice
-
-    listed = model.prices if isinstance(model.prices, list) else [ConditionalPrice(prices=model.prices)]
-    with localcontext(_EXACT):
-        offers = [_offer(one) for one in listed]
-    return offers if any(offer["rates"] for offer in offers) else None
+def same_prices(some: Sequence[PriceRow], others: Sequence[PriceRow]) -> bool:
+    """Whether two sequences of one model's cards, by their start, say the same at every time, of whatever version."""
+    return _steps(some) == _steps(others)
 
 
-def _offer(conditional: Any) -> dict[str, Any]:
-    rates: dict[str, Any] = {}
-    for unit, kind in _KINDS.items():
-        rate = getattr(conditional.prices, unit, None)
-        if rate is not None:
-            rates[kind] = _rate(rate, 10**6 if kind == "request" else 10**3)
-    offer: dict[str, Any] = {"rates": rates}
-    constraint = conditional.constraint
-    if (day := getattr(constraint, "start_date", None)) is not None:
-        offer["from"] = (day.toordinal() - 719_163) * _DAY * 10**9
-    elif constraint is not None:
-        offer["between"] = [_second_of_day(constraint.start_time), _second_of_day(constraint.end_time)]
-    return offer
-
-
-def _rate(rate: Any, scale: int) -> Any:
-    if isinstance(rate, Decimal):
-        return str(rate * scale)
-    return {"base": str(rate.base * scale), "tiers": [[tier.start, str(tier.price * scale)] for tier in rate.tiers]}
-
-
-def _second_of_day(moment: Any) -> int:
-    offset = moment.utcoffset()
-    seconds = moment.hour * 3600 + moment.minute * 60 + moment.second - (offset.total_seconds() if offset else 0)
-    return int(seconds) % _DAY
+def _steps(rows: Sequence[PriceRow]) -> list[tuple[int, str, Card | None]]:
+    steps: list[tuple[int, str, Card | None]] = []
+    for row in rows:
+        if not steps or (row.source, row.card) != steps[-1][1:]:
+            steps.append((row.effective_ns, row.source, row.card))
+    return steps

@@ -138,7 +138,7 @@ class Hub:
         path = self.settings.sqlite_path
         new = path is not None and not path.exists()
         with undivided():
-            store = open_store(self.settings.db_url)
+            store = open_store(self.settings.db_url, prices=self.settings.price_list)
         if new:
             _say(first_words(self.settings))
         threading.Thread(target=self._recover, name="hub-recovery", daemon=True).start()
@@ -149,7 +149,7 @@ class Hub:
         store is in trouble, is tried again."""
         if self.recorder is None:
             return
-        store, ended, failures = open_store(self.settings.db_url), self._ended, 0
+        store, ended, failures = open_store(self.settings.db_url, prices=self.settings.price_list), self._ended, 0
         try:
             while recover(self.settings.spool_root, store, stop=ended.is_set).waiting:
                 failures += 1

@@ -8,12 +8,14 @@ from typing import Any
 import orjson
 
 from hub.polite import Rest
-from hub.pricing import PriceBook, PriceList, PriceRow
-from storage import event_views
+from hub.price_list import Prices, outranks
+from hub.pricing import PriceBook, holding_from, same_prices
+from storage import event_views, price_tables
 from storage.batch import EVENT_COLUMNS, Batch, event_row
 from storage.bodies import Piece, Shape, make_ready, manifest
 from storage.engine import Connection, Insert, Lookup, RangeLookup
 from storage.event_views import SCHEMA_EVENT, announce
+from storage.price_tables import read_prices, told_price
 from storage.projections import CALL_TYPES
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.sequences import MANY, cut, keep, packed
@@ -77,17 +79,6 @@ class Memory:
         self.sequences.update(sequences)
 
 
-def read_prices(connection: Connection) -> PriceBook:
-    """All cards of a store."""
-    book = PriceBook()
-    rows = connection.execute("SELECT provider, model, effective_ns, source, version, card FROM hub_prices")
-    book.add(
-        PriceRow(provider, model, effective_ns, source, version, None if card is None else orjson.loads(card))
-        for provider, model, effective_ns, source, version, card in rows
-    )
-    return book
-
-
 def read_counters(connection: Connection) -> dict[str, int]:
     """position, content, sequence and epoch; 0 where nothing happened yet."""
     found = dict(connection.execute("SELECT name, value FROM hub_counters"))
@@ -105,7 +96,7 @@ class Append:
     """One batch on its way into the log. `run` within a transaction; `committed` once it stands."""
 
     def __init__(
-        self, connection: Connection, batch: Batch, memory: Memory, prices: PriceList, now: int, rest: Rest
+        self, connection: Connection, batch: Batch, memory: Memory, prices: Prices, now: int, rest: Rest
     ) -> None:
         self._connection, self._batch, self._memory = connection, batch, memory
         self._prices, self._now, self._rest = prices, now, rest
@@ -227,28 +218,28 @@ class Append:
         self._connection.insert(_INSERT_EVENTS, values, self._rest)
 
     def _price(self, projector: Projector) -> None:
-        """Keep the cards that are needed for the first time, or that the price list has changed since."""
+        """Keep the cards that are needed for the first time, or that have changed since: for the calls from now on."""
+        for provider, model in projector.priced_models() - self._memory.checked_prices:
+            self._check_price(provider, model)
+            self._memory.checked_prices.add((provider, model))
+
+    def _check_price(self, provider: str | None, model: str) -> None:
         memory, prices = self._memory, self._prices
-        for provider, model in projector.priced_models() - memory.checked_prices:
-            held = memory.book.newest(provider, model)
-            if held is None or (held.source == prices.source and held.version != prices.version):
-                card = prices.card(provider, model)
-                if held is None or card != held.card:
-                    effective = 0 if held is None else self._after_all_priced()
-                    self._keep_price(PriceRow(provider or "", model, effective, prices.source, prices.version, card))
-            memory.checked_prices.add((provider, model))
+        held, told = memory.book.cards(provider, model), told_price(self._connection, provider, model)
+        if held and not prices.may_replace(held, told):
+            return
+        start = self._after_all_priced() if held else 0
+        holding, wanted = holding_from(held, start), holding_from(prices.cards(provider, model, told), start)
+        if held and (same_prices(holding, wanted) or outranks(holding, wanted)):
+            return  # the latter: by a program whose settings say nothing of it
+        price_tables.keep(self._connection, wanted, self._now)
+        memory.book.add(wanted)
+        self._counters["epoch"] += 1
 
     def _after_all_priced(self) -> int:
         """The earliest start of a new card that leaves every cost as it is. Within `_price`, no call of the batch is
         written yet."""
-        row = self._connection.execute("SELECT started_ns FROM hub_calls ORDER BY started_at DESC LIMIT 1").fetchone()
-        return 0 if row is None or row[0] is None else int(row[0]) + 1
-
-    def _keep_price(self, row: PriceRow) -> None:
-        card = None if row.card is None else orjson.dumps(row.card).decode()
-        self._connection.execute(
-            "INSERT INTO hub_prices (provider, model, effective_ns, source, version, card) VALUES (?, ?, ?, ?, ?, ?)",
-            (*row[:5], card),
-        )
-        self._memory.book.add([row])
-        self._counters["epoch"] += 1
+        row = self._connection.execute(
+            "SELECT started_ns FROM hub_calls WHERE started_at IS NOT NULL ORDER BY started_at DESC LIMIT 1"
+        ).fetchone()
+        return 0 if row is None else int(row[0]) + 1

@@ -10,9 +10,10 @@ import orjson
 
 from hub.polite import no_rest
 from hub.store import Erasure, ErasureReport
-from storage.append import read_counters, read_prices, write_counters
+from storage.append import read_counters, write_counters
 from storage.bodies import ids_in
 from storage.engine import Connection
+from storage.price_tables import read_prices
 from storage.projector import Entry, Projector
 from storage.reading import COLUMNS, with_content
 from storage.sequences import Places, expand

@@ -295,11 +295,9 @@ def _read_attempt(row: Row, record: EventRecord, position: int, data: Data) -> A
 def price_attempt(attempt: Attempt, book: PriceBook) -> None:
     """Set the attempt's cost from its usage, unless it was reported."""
     row = attempt.row
-    for model in models_of_attempt(attempt):
-        cost = book.cost(row["provider"], model, attempt.usage, row["started_ns"] or 0)
-        if cost is not None:
-            row["cost_nanos"] = cost.nanos
-            return
+    cost = book.cost(row["provider"], models_of_attempt(attempt), attempt.usage, row["started_ns"] or 0)
+    if cost is not None:
+        row["cost_nanos"] = cost.nanos
 
 
 def models_of_attempt(attempt: Attempt) -> list[str]:
@@ -342,12 +340,9 @@ def price(row: Row, book: PriceBook) -> None:
     if not models:
         return
     row["cost_nanos"] = row["cost_source"] = row["price_version"] = None
-    usage = _usage(row)
-    for model in models:
-        cost = book.cost(row["provider"], model, usage, row["started_ns"] or 0)
-        if cost is not None:
-            row["cost_nanos"], row["cost_source"], row["price_version"] = cost
-            return
+    cost = book.cost(row["provider"], models, _usage(row), row["started_ns"] or 0)
+    if cost is not None:
+        row["cost_nanos"], row["cost_source"], row["price_version"] = cost
 
 
 def _usage(row: Row) -> dict[str, int | None]:

@@ -160,13 +160,22 @@ class Projector:
         found = {(row["provider"], model) for row in self._rows.values() for model in priced_models(row)}
         return found | {(one.row["provider"], model) for one in self._attempts for model in models_of_attempt(one)}
 
-    def write(self) -> None:
-        """Write all rows that were folded."""
+    @property
+    def attempts(self) -> Sequence[Attempt]:
+        """The attempts that were folded."""
+        return self._attempts
+
+    def price(self) -> None:
+        """Set the costs of all rows."""
         for row in self._rows.values():
             price(row, self._book)
         for attempt in self._attempts:
             price_attempt(attempt, self._book)
         self._add_up_attempts()
+
+    def write(self) -> None:
+        """Write all rows that were folded."""
+        self.price()
         self._settle_repeated()
         for row in self._rows.values():
             self._rollups.add(row)

@@ -16,10 +16,11 @@ import orjson
 from hub.messages import parts
 from hub.polite import Rest
 from hub.pricing import PriceBook
-from storage.append import LIVE, read_counters, read_prices
+from storage.append import LIVE, read_counters
 from storage.bodies import Shape, shape_of
 from storage.engine import Connection, marks
 from storage.event_views import SCHEMA_EVENT, refill
+from storage.price_tables import read_prices
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.reading import COLUMNS, Stored, with_content
 from storage.rollups import COST_KEY, COST_MEASURES, COSTS, LATENCY, LATENCY_KEY, LATENCY_MEASURES

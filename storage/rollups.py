@@ -8,11 +8,13 @@ A row of hub_costs_hourly and hub_latency_hourly has each measure twice: of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from operator import add, sub
 from typing import Any, Final
 
 from hub.polite import Rest
 from storage.engine import Connection, Insert
+from storage.projections import instant
 
 COST_KEY: Final = ("hour", "project", "service", "provider", "model")
 TOKENS: Final = ("input", "output", "cache_read", "cache_write", "reasoning")
@@ -30,6 +32,7 @@ LATENCY_MEASURES: Final = ("calls",)
 
 COSTS, LATENCY = "hub_costs_hourly", "hub_latency_hourly"
 NO_BOUND: Final = -1.0
+HOUR_NS = 3_600 * 10**9
 
 Key = tuple[Any, ...]
 Measures = tuple[int, ...]
@@ -37,7 +40,8 @@ Measures = tuple[int, ...]
 
 def costs_of(row: Mapping[str, Any]) -> tuple[Key, Measures] | None:
     """What a row of hub_calls adds to hub_costs_hourly; None when it does not count."""
-    if row["counted"] != 1 or row["started_at"] is None:
+    key = _key(row)
+    if key is None:
         return None
     cost, status = row["cost_nanos"], row["status"]
     unpriced = cost is None and (status not in ("running", "error") or row["input_tokens"] is not None)
@@ -45,14 +49,14 @@ def costs_of(row: Mapping[str, Any]) -> tuple[Key, Measures] | None:
     for kind in TOKENS:
         tokens = row[f"{kind}_tokens"]
         measures += (0, 0) if tokens is None else (1, tokens)
-    return _key(row), tuple(measures)
+    return key, tuple(measures)
 
 
 def latencies_of(row: Mapping[str, Any]) -> list[Key]:
     """The rows of hub_latency_hourly that a row of hub_calls adds 1 to."""
-    if row["counted"] != 1 or row["started_at"] is None:
-        return []
     key = _key(row)
+    if key is None:
+        return []
     return [
         (*key, metric, NO_BOUND if row[f"{metric}_le"] is None else row[f"{metric}_le"])
         for metric in ("duration", "ttft")
@@ -60,10 +64,18 @@ def latencies_of(row: Mapping[str, Any]) -> list[Key]:
     ]
 
 
-def _key(row: Mapping[str, Any]) -> Key:
-    hour = row["started_at"][:13] + ":00:00.000000Z"
+def _key(row: Mapping[str, Any]) -> Key | None:
+    started = row["started_ns"]
+    hour = None if started is None or row["counted"] != 1 else _hour(started // HOUR_NS)
+    if hour is None:
+        return None
     model = row["request_model"] if row["request_model"] is not None else row["response_model"]
     return hour, row["project"], row["service"] or "", row["provider"] or "", model or ""
+
+
+@lru_cache(maxsize=4_096)
+def _hour(hour: int) -> str | None:
+    return instant(hour * HOUR_NS)
 
 
 class Rollups:
@@ -76,11 +88,15 @@ class Rollups:
 
     def add(self, row: Mapping[str, Any], sign: int = 1) -> None:
         """Count a row of hub_calls in, or, with -1, out."""
+        self.add_costs(row, sign)
+        for key in latencies_of(row):
+            self._latency.add(key, (1,), sign)
+
+    def add_costs(self, row: Mapping[str, Any], sign: int = 1) -> None:
+        """As `add`, in hub_costs_hourly alone."""
         found = costs_of(row)
         if found is not None:
             self._costs.add(*found, sign)
-            for key in latencies_of(row):
-                self._latency.add(key, (1,), sign)
 
     def write(self, connection: Connection, rest: Rest) -> None:
         """Add the differences up with what is stored. A row that counts no calls any more goes."""

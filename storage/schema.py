@@ -270,10 +270,11 @@ prices = Table(
     Column("source", String, nullable=False),
     Column("version", String, nullable=False),
     Column("card", String),
-    UniqueConstraint("provider", "model", "effective_ns"),
+    Column("made_ns", BigInteger),
 )
-"""Rates as they were used; rows never change. provider: '' when the call named none; effective_ns: for calls begun from
-then on; card: see hub.pricing, null when the model was looked up and has no known price."""
+"""Rates as they were used; rows never change, and a row takes the place of those with smaller ids that begin with it or
+later. provider: '' when the call named none; effective_ns: for calls begun from then on; card: see hub.pricing, null
+when the model was looked up and has no known price; made_ns: when the row was written, null before that was kept."""
 
 models = Table(
     "hub_models",

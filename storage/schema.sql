@@ -168,17 +168,6 @@ CREATE INDEX ix_hub_calls_request_model_started_at ON hub_calls (request_model, 
 CREATE INDEX ix_hub_calls_response_id_ended_ns ON hub_calls (response_id, ended_ns) WHERE response_id IS NOT NULL;
 CREATE INDEX ix_hub_calls_session_id ON hub_calls (session_id) WHERE session_id IS NOT NULL;
 CREATE INDEX ix_hub_calls_started_at ON hub_calls (started_at);
-CREATE TABLE hub_prices (
-	id INTEGER NOT NULL, 
-	provider TEXT NOT NULL, 
-	model TEXT NOT NULL, 
-	effective_ns BIGINT NOT NULL, 
-	source TEXT NOT NULL, 
-	version TEXT NOT NULL, 
-	card TEXT, 
-	PRIMARY KEY (id), 
-	CONSTRAINT uq_hub_prices_provider_model_effective_ns UNIQUE (provider, model, effective_ns)
-);
 CREATE TABLE hub_models (
 	provider TEXT NOT NULL, 
 	model TEXT NOT NULL, 
@@ -239,6 +228,17 @@ CREATE TABLE hub_sequences (
 	items TEXT NOT NULL, 
 	PRIMARY KEY (id), 
 	CONSTRAINT uq_hub_sequences_hash UNIQUE (hash)
+);
+CREATE TABLE "hub_prices" (
+	id INTEGER NOT NULL, 
+	provider TEXT NOT NULL, 
+	model TEXT NOT NULL, 
+	effective_ns BIGINT NOT NULL, 
+	source TEXT NOT NULL, 
+	version TEXT NOT NULL, 
+	card TEXT, 
+	made_ns BIGINT, 
+	PRIMARY KEY (id)
 );
 CREATE TABLE hub_costs_hourly (
 	hour TEXT NOT NULL, 

@@ -11,12 +11,13 @@ from uuid import UUID
 
 from hub.events import EventRecord
 from hub.polite import Rest, rest
-from hub.pricing import PriceList
+from hub.price_list import Prices
 from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure, ErasureReport, OpenCall, Page
 from storage import erasing, reading, rebuilding
 from storage.append import Append, Memory, read_counters
 from storage.batch import Batch
 from storage.engine import Connection
+from storage.repricing import Repriced, Repricing, Scope
 from storage.turns import Turns
 
 _STREAM_PAGE = 256
@@ -38,16 +39,17 @@ class SqlStore(ABC):
         *,
         wall: Callable[[], int] = time.time_ns,
         new_key: Callable[[], bytes] = new_key,
-        prices: PriceList | None = None,
+        prices: Prices | None = None,
         rest: Rest = rest,
     ) -> None:
         """
         Args:
             wall: UTC Unix nanoseconds.
+            prices: What models cost that this store has no price for yet; those of genai-prices if not given.
             rest: Called between steps of Python work, see hub.polite.
         """
         self._wall, self._new_key, self._rest = wall, new_key, rest
-        self._prices = prices or PriceList()
+        self._prices = prices or Prices()
         self._lock = Turns()
         self._memory = Memory()
 
@@ -119,6 +121,22 @@ class SqlStore(ABC):
         """
         return rebuilding.rebuild(self._apart, self._writing, progress or _silent, self._rest)
 
+    def reprice(
+        self, scope: Scope | None = None, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> Repriced:
+        """Keep today's prices as new cards, and give the calls the costs that follow. What responses reported stays.
+
+        Others go on writing meanwhile: it works in short steps. Stopped on the way it is finished by doing it again.
+
+        Args:
+            dry_run: Only tell what would change.
+            progress: Told now and then how many of how many calls are done.
+        Raises: StoreError
+        """
+        with self._apart() as connection:
+            work = Repricing(connection, self._writing, scope or Scope(), self._rest)
+            return work.run(self._prices, self._wall(), progress or _silent, dry_run=dry_run)
+
     # Reading.
 
     def read_stream(self, stream_id: UUID, *, after: int = 0) -> Iterator[EventRecord]:
@@ -173,7 +191,10 @@ class SqlStore(ABC):
         if self._memory.epoch < 0:
             self._memory.refresh(connection, read_counters(connection)["epoch"])
         named = {record["data"].get("model") for record in batch.records if record["type"].startswith("llm:re")}
-        if named - self._memory.book.models - {None}:
+        known = self._memory.book.models
+        if self._prices.from_settings:
+            known = {model for _, model in self._memory.checked_prices}
+        if named - known - {None}:
             self._prices.load()
 
 

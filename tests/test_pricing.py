@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.pricing import Cost, PriceBook, PriceList, PriceRow, reported
+from hub.price_list import PriceList
+from hub.pricing import Cost, PriceBook, PriceRow, reported
 
 HOUR = 3600 * 10**9
 
@@ -21,7 +22,7 @@ def cost(rates: dict[str, Any], at_ns: int = 0, **usage: int | None) -> int | No
 def cost_by(card: list[dict[str, Any]] | None, at_ns: int = 0, **usage: int | None) -> int | None:
     book = PriceBook()
     book.add([PriceRow("acme", "m", 0, "list", "1", card)])
-    found = book.cost("acme", "m", usage, at_ns)
+    found = book.cost("acme", ["m"], usage, at_ns)
     return found.nanos if found else None
 
 
@@ -88,11 +89,11 @@ def test_a_later_card_is_for_calls_that_begin_later() -> None:
     book = PriceBook()
     old = PriceRow("", "m", 0, "list", "1", [{"rates": {"input": "1"}}])
     new = PriceRow("", "m", 100, "list", "2", [{"rates": {"input": "2"}}])
-    book.add([new, old, old])
-    assert book.cost(None, "m", {"input_tokens": 1}, 99) == Cost(1, "list", "1")
-    assert book.cost(None, "m", {"input_tokens": 1}, 100) == Cost(2, "list", "2")
-    assert book.newest(None, "m") == new
-    assert book.newest("acme", "m") is None
+    book.add([old, new])
+    assert book.cost(None, ["m"], {"input_tokens": 1}, 99) == Cost(1, "list", "1")
+    assert book.cost(None, ["m"], {"input_tokens": 1}, 100) == Cost(2, "list", "2")
+    assert book.cards(None, "m") == [old, new]
+    assert book.cards("acme", "m") == []
 
 
 def test_a_model_known_to_have_no_price_costs_null() -> None:
@@ -153,7 +154,7 @@ def test_it_agrees_with_genai_prices(provider: str, model: str, hour: int) -> No
     theirs = genai_prices.calc_price(
         genai_prices.Usage(**usage), model, provider_id=provider, genai_request_timestamp=at
     )
-    ours = book.cost(provider, model, usage, int(at.timestamp()) * 10**9)
+    ours = book.cost(provider, [model], usage, int(at.timestamp()) * 10**9)
     assert ours is not None
     assert (
         ours.nanos

@@ -143,10 +143,23 @@ def test_a_store_of_the_first_schema_is_brought_up_when_it_is_opened(tmp_path: P
         connection.execute("ALTER TABLE hub_attempts DROP COLUMN is_last")
         for table in ("hub_costs_hourly", "hub_latency_hourly", "hub_sequences"):
             connection.execute(f"DROP TABLE {table}")
+        connection.execute("ALTER TABLE hub_prices RENAME TO newer")
+        connection.execute(
+            "CREATE TABLE hub_prices (id INTEGER NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL,"
+            " effective_ns BIGINT NOT NULL, source TEXT NOT NULL, version TEXT NOT NULL, card TEXT, PRIMARY KEY (id),"
+            " CONSTRAINT uq_hub_prices_provider_model_effective_ns UNIQUE (provider, model, effective_ns))"
+        )
+        kept = "id, provider, model, effective_ns, source, version, card"
+        connection.execute(f"INSERT INTO hub_prices SELECT {kept} FROM newer")
+        connection.execute("DROP TABLE newer")
         connection.execute(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '0001'")
+    before = rows(store.path, "SELECT * FROM hub_prices")
     again = filled(store.path)
     again.append(Factory("another").calls(1))
     again.close()
+    assert rows(store.path, "SELECT * FROM hub_prices") == [{**card, "made_ns": None} for card in before]
+    assert rows(store.path, "SELECT sum(calls) AS n FROM llm_costs_hourly") == [{"n": 4}]
+    assert rows(store.path, "SELECT sum(calls) AS n FROM llm_latency_hourly") == [{"n": 4}]
     assert rows(store.path, f"SELECT version_num FROM {migrate.VERSION_TABLE}") == [{"version_num": migrate.REVISION}]
     assert rows(store.path, "SELECT count(*) AS n FROM llm_attempts WHERE model IS NOT NULL") == [{"n": 4}]
     assert (tmp_path / "x.db.backup-0001").exists()

@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 
 from hub.errors import ConfigError, ForeignStore, StoreError, StoreUnavailable
-from hub.pricing import PriceList
+from hub.price_list import PriceList, Prices
 from storage import open_store
 from storage import sqlite_file as files
 from storage.sqlite import SQLiteStore
@@ -285,7 +285,7 @@ def test_erased_text_is_in_none_of_the_files(store: SQLiteStore, factory: Factor
         assert secret.encode() not in file.read_bytes(), file
 
 
-class Prices(PriceList):
+class Listed(PriceList):
     """A price list that tests can change."""
 
     source = "ours"
@@ -306,8 +306,8 @@ def test_new_prices_are_for_new_calls_and_a_rebuild_keeps_the_old(
     tmp_path: Path, factory: Factory, before: str | None
 ) -> None:
     path = tmp_path / "calls.db"
-    for prices in (Prices("1", before), Prices("2", "3"), Prices("3", "3")):
-        store = SQLiteStore(path, prices=prices, wall=lambda: factory.now - 1)
+    for listed in (Listed("1", before), Listed("2", "3"), Listed("3", "3")):
+        store = SQLiteStore(path, prices=Prices(listed=listed), wall=lambda: factory.now - 1)
         factory.now += 10**9
         store.append(factory.call())
         live = projections(path)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hub.cli import shapes
 from hub.cli.opening import chosen_by, is_missing
-from hub.config import Settings
+from hub.config import Settings, settings_file
 from hub.errors import HubError, StoreError
+from hub.own_prices import quoted
 from hub.reader import Reader
 from hub.spool.control import Accounting, Control
 from hub.spool.folder import folders, is_held
@@ -138,20 +139,36 @@ def _usage(reader: Reader, _health: Health) -> Iterator[Finding]:
 
 def _prices(reader: Reader, _health: Health) -> Iterator[Finding]:
     rows = reader.sql(
-        "SELECT coalesce(provider, '?') || '/' || coalesce(response_model, request_model, '?'), count(*) "
-        "FROM llm_calls WHERE cost_nanos IS NULL AND input_tokens IS NOT NULL GROUP BY 1 ORDER BY 2 DESC LIMIT 20",
+        "SELECT provider, coalesce(request_model, response_model), count(*), count(output_tokens), max(response_model) "
+        "FROM llm_calls WHERE cost_nanos IS NULL AND input_tokens IS NOT NULL "
+        "AND coalesce(request_model, response_model) IS NOT NULL GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 20",
         limits=_PATIENT,
     ).rows
-    if rows:
-        named = ", ".join(f"{model} ({count:,} calls)" for model, count in rows)
-        yield Finding(
-            "prices",
-            "warn",
-            f"no price is known for {named}",
-            "their cost shows as unknown; a newer genai-prices may know",
-        )
-    else:
+    if not rows:
         yield Finding("prices", "ok", "every call with token counts has a cost")
+        return
+    prices = reader.settings.price_list
+    known = [row for row in rows if any(prices.knows(row[0], model) for model in (row[1], row[4]) if model)]
+    if missing := [row for row in rows if row not in known]:
+        yield Finding("prices", "warn", f"no price is known for {_counted(missing)}", _lines_to_add(reader, missing))
+    if late := [row for row in known if row[3]]:
+        remedy = "hub reprice --dry-run shows what they cost by now, hub reprice applies it"
+        yield Finding("reprice", "note", f"calls from before their price was known: {_counted(late)}", remedy)
+    if halves := [row for row in known if not row[3]]:
+        yield Finding("prices", "note", f"no cost without a count of the answer's tokens: {_counted(halves)}")
+
+
+def _counted(rows: Iterable[Sequence[Any]]) -> str:
+    return ", ".join(f"{row[0] or '?'}/{row[1]} ({shapes.many(row[2], 'call')})" for row in rows)
+
+
+def _lines_to_add(reader: Reader, rows: Iterable[Sequence[Any]]) -> str:
+    file, header = settings_file(reader.settings)
+    lines = [f"add to {file}, with what they cost in dollars for a million tokens, then run hub reprice:"]
+    for provider, model, *_ in rows:
+        name = quoted(f"{provider}/{model}" if provider else model)
+        lines += [f"[{header}prices.{name}]", "input = 0.0", "output = 0.0"]
+    return "\n".join(lines)
 
 
 def _losses(reader: Reader, _health: Health) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -38,8 +39,8 @@ def show(db: Db = None, json: Json = False, jsonl: Jsonl = False, csv: Csv = Fal
 def _shown(value: Any) -> Any:
     if isinstance(value, timedelta):
         return f"{value.total_seconds() / 86400:g}d"
-    if isinstance(value, tuple):
-        return list(value)
+    if isinstance(value, (tuple, Mapping)):
+        return [str(item) for item in value]
     if value is None:
         return "keep"
     return value if isinstance(value, (str, int, float, bool)) else str(value)

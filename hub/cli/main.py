@@ -18,6 +18,7 @@ from hub.cli.doctor import doctor
 from hub.cli.guard import guarded, unexpected
 from hub.cli.maintain import migrate, rebuild
 from hub.cli.replay import replay
+from hub.cli.reprice import reprice
 from hub.cli.show import show
 from hub.cli.sql import sql
 from hub.cli.tail import tail
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "migrate": migrate,
     "rebuild": rebuild,
+    "reprice": reprice,
 }
 
 for name, command in COMMANDS.items():

@@ -51,12 +51,9 @@ def rebuild(db: Db = None, json: Json = False) -> None:
 
     form = chosen_format(json)
     settings = settings_for(db)
-    path = _file(settings)
-    if not path.exists():
-        why = f"there is no store yet (chosen by {chosen_by(settings)})"
-        raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
+    path = existing_store(settings)
     recover_first(settings)
-    with closing(SQLiteStore(path)) as store, _progress("Rebuilding from events") as advance:
+    with closing(SQLiteStore(path)) as store, progress_bar("Rebuilding from events") as advance:
         events = store.rebuild(advance)
     if form == "json":
         write_json({"store": str(path), "events": events})
@@ -70,8 +67,17 @@ def _file(settings: Settings) -> Path:
     return settings.sqlite_path
 
 
+def existing_store(settings: Settings) -> Path:
+    """The store's file. Raises: StoreUnavailable: There is none yet."""
+    path = _file(settings)
+    if not path.exists():
+        why = f"there is no store yet (chosen by {chosen_by(settings)})"
+        raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
+    return path
+
+
 @contextmanager
-def _progress(words: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, a line every ten percent elsewhere; on stderr both."""
     from rich.console import Console
     from rich.progress import Progress

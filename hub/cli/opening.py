@@ -49,9 +49,9 @@ def recover_first(settings: Settings) -> None:
         say(f"hub: whether events wait in {root} cannot be seen: {error.strerror}")
         return
     from hub.recovery import recover
-    from storage.sqlite import SQLiteStore
+    from storage import open_store
 
-    with closing(SQLiteStore(settings.sqlite_path)) as store:
+    with closing(open_store(settings.db_url, prices=settings.price_list)) as store:
         report = recover(root, store)
     if report.events or report.lost_calls:
         lost = f", {report.lost_calls:,} calls among them lost" if report.lost_calls else ""

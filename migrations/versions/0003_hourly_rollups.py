@@ -1,4 +1,4 @@
-"""What calls add up to in each hour is kept beside them, and stretches of messages that requests share once."""
+"""Hourly rollups, stretches of messages that requests share, and price cards that later ones take the place of."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ def upgrade() -> None:
         sa.Column("items", _TEXT, nullable=False),
         sa.UniqueConstraint("hash", name="uq_hub_sequences_hash"),
     )
+    with op.batch_alter_table("hub_prices") as prices:
+        prices.drop_constraint("uq_hub_prices_provider_model_effective_ns", type_="unique")
+        prices.add_column(sa.Column("made_ns", sa.BigInteger()))
     _hourly("hub_costs_hourly", [], _COSTS)
     bucket: list[sa.Column[Any]] = [
         sa.Column("metric", _TEXT, nullable=False),

@@ -111,11 +111,12 @@ class _Table:
         self._rows = connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
         self._at = {column: index for index, column in enumerate(columns)}
         self._ids, self._numbers, self._times, self._digest = ids, numbers, times, digest
-        self._size = BASE_CALLS * (4 if table == "hub_events" else 2)
+        counters = read_counters(connection)
+        self._strides = {"position": counters["position"], "id": counters["content"], "content_id": counters["content"]}
 
     def copy(self, connection: Connection, copy: int, shift_ms: int) -> None:
         at = self._at
-        ids, numbers, times = ([at[name] for name in names] for names in (self._ids, self._numbers, self._times))
+        ids, times = ([at[name] for name in names] for names in (self._ids, self._times))
         content = at.get("content")
         for start in range(0, len(self._rows), _PAGE):
             flat: list[Any] = []
@@ -124,15 +125,15 @@ class _Table:
                 for index in ids:
                     if new[index] is not None:
                         new[index] = _moved(new[index], copy, shift_ms)
-                for index in numbers:
-                    new[index] += copy * self._size
+                for name in self._numbers:
+                    new[at[name]] += copy * self._strides[name]
                 for index in times:
                     if new[index] is not None:
                         new[index] += shift_ms * 10**6
                 if self._digest:
                     new[at[self._digest]] = copy.to_bytes(4, "big") + new[at[self._digest]][4:]
                 if content is not None and new[content] is not None:
-                    new[content] = _renumbered(new[content], copy * self._size // 2)
+                    new[content] = _renumbered(new[content], copy * self._strides["id"])
                 if "started_at" in at:
                     new[at["started_at"]], new[at["ended_at"]] = (
                         None if new[at[name]] is None else instant(new[at[name]]) for name in ("started_ns", "ended_ns")

@@ -14,7 +14,7 @@ import pytest
 
 from hub.delivery import Splitter, is_outage
 from hub.errors import SchemaMismatch
-from hub.pricing import PriceList
+from hub.price_list import PriceList, Prices
 from hub.store import Erasure
 from storage.migrate import REVISION, VERSION_TABLE
 from storage.sql_store import SqlStore
@@ -24,7 +24,7 @@ from tests.store_rows import connected, projections, rows
 from tests.stories import story
 
 
-class Prices(PriceList):
+class Listed(PriceList):
     """A price list that tests can change."""
 
     source = "ours"
@@ -170,8 +170,8 @@ class SqlContract(StoreCase):
     def test_a_changed_price_list_is_for_new_calls_and_a_rebuild_keeps_what_was_used(
         self, tmp_path: Path, factory: Factory, before: str | None
     ) -> None:
-        for prices in (Prices("1", before), Prices("2", "3"), Prices("3", "3")):
-            store = self.open_store(tmp_path, prices=prices, wall=lambda: factory.now - 1)
+        for prices in (Listed("1", before), Listed("2", "3"), Listed("3", "3")):
+            store = self.open_store(tmp_path, prices=Prices(listed=prices), wall=lambda: factory.now - 1)
             factory.now += SECOND
             store.append(factory.call())
             live = projections(store)
