@@ -284,7 +284,7 @@ def _refusal(failed: Exception, denied: str | None, shadow: Shadow) -> QueryRefu
         return QueryRefused(text, "the views are " + ", ".join(shadow))
     if text.startswith("no such column"):
         return QueryRefused(text, "hub sql --schema lists the columns of each view")
-    if "bindings" in text or "binding" in text or "parameter" in text:
+    if "binding" in text.lower() or "parameter" in text:
         return QueryRefused(text, "pass one value for each placeholder")
     return QueryRefused(text, "correct the SQL and run it again")
 

@@ -44,7 +44,7 @@ SELECT e.call_id AS call_id,
   CASE e.type WHEN 'llm:request:debug' THEN 'input' ELSE 'output' END AS direction,
   json_extract(m.value, '$[1]') + p.part AS position,
   p.role AS role, p.type AS type, p.name AS name, p.tool_call_id AS tool_call_id,
-  json_extract(c.body, p.path) AS content, p.bytes AS bytes
+  CAST(json_extract(c.body, p.path) AS TEXT) AS content, p.bytes AS bytes
 FROM hub_events e
 CROSS JOIN json_each(e.content, '$.messages') m
 CROSS JOIN hub_parts p ON p.content_id = json_extract(m.value, '$[0]')
@@ -61,8 +61,8 @@ FROM hub_tool_results r JOIN hub_parts rp ON rp.content_id = r.content_id AND rp
 
 LLM_TOOL_CALLS = f"""
 SELECT t.call_id AS call_id, t.position AS position, p.tool_call_id AS tool_call_id, p.name AS name,
-  json_extract(c.body, p.path) AS arguments,
-  (SELECT json_extract(rc.body, rp.path) {_RESULT}) AS result,
+  CAST(json_extract(c.body, p.path) AS TEXT) AS arguments,
+  (SELECT CAST(json_extract(rc.body, rp.path) AS TEXT) {_RESULT}) AS result,
   (SELECT r.call_id {_RESULT}) AS result_call_id
 FROM hub_tool_calls t
 JOIN hub_calls k ON k.call_id = t.call_id
@@ -159,7 +159,7 @@ def statements() -> list[str]:
 # Views of contributed events.
 
 _ENVELOPE = ("position", "event_id", "call_id", "project", "session_id", "user_id", "trace_id")
-_NOT_CONTRIBUTED = "('llm:request','llm:request:debug','llm:response','llm:response:debug')"
+NOT_CONTRIBUTED = "('llm:request','llm:request:debug','llm:response','llm:response:debug')"
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PREFIX = "llm_event_"
 
@@ -186,5 +186,5 @@ def event_view(event_type: str, name: str, fields: Iterable[str]) -> str:
     literal = event_type.replace("'", "''")
     return (
         f"CREATE VIEW {name} AS SELECT {', '.join(columns)} FROM hub_events"
-        f" WHERE type = '{literal}' AND type NOT IN {_NOT_CONTRIBUTED}"
+        f" WHERE type = '{literal}' AND type NOT IN {NOT_CONTRIBUTED}"
     )

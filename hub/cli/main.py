@@ -19,7 +19,7 @@ from hub.cli.guard import guarded, unexpected
 from hub.cli.maintain import migrate, rebuild
 from hub.cli.replay import replay
 from hub.cli.show import show
-from hub.cli.sql import sql
+from hub.cli.sql import PairCommand, sql
 from hub.cli.tail import tail
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 for name, command in COMMANDS.items():
-    app.command(name)(guarded(command))
+    app.command(name, cls=PairCommand if command is sql else None)(guarded(command))
 app.command("ls", hidden=True, help="The same as calls.")(guarded(calls))
 app.add_typer(config, name="config")
 

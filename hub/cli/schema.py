@@ -1,0 +1,89 @@
+"""What `hub sql --schema` shows: the views of a store, every column with its type, unit and meaning."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from hub.cli.output import console
+from hub.errors import QueryRefused
+from storage.view_columns import COLUMNS, View, contributed
+from storage.views import NOT_CONTRIBUTED, event_view_name
+
+if TYPE_CHECKING:
+    from hub.reader import Reader
+
+FIELDS = ("view", "column", "type", "unit", "meaning", "null")
+
+ANNOUNCED = f"""
+SELECT data, min(position) FROM llm_events
+WHERE type = 'hub:schema' AND type NOT IN {NOT_CONTRIBUTED} GROUP BY data ORDER BY 2
+"""
+
+
+def described(reader: Reader, wanted: str | None = None) -> dict[str, View]:
+    """The views of the store, or the one that is *wanted*.
+
+    Raises: QueryRefused: There is no such view.
+    """
+    found = reader.schema()
+    if wanted is not None:
+        if wanted not in found:
+            near = difflib.get_close_matches(wanted, found, n=1)
+            raise QueryRefused(
+                f"there is no view {wanted!r}",
+                f"did you mean {near[0]}?" if near else "the views are " + ", ".join(found),
+            )
+        found = {wanted: found[wanted]}
+    views = {view: told for view, told in COLUMNS.items() if view in found}
+    if others := found.keys() - views.keys():
+        fields = _contributed_fields(reader)
+        views |= {view: contributed(fields.get(view, {}), found[view]) for view in sorted(others)}
+    return views
+
+
+def _contributed_fields(reader: Reader) -> dict[str, dict[str, object]]:
+    """View to the fields of its event type, as the newest version of each says."""
+    owners: dict[str, str] = {}
+    said: dict[str, list[tuple[int, dict[str, object]]]] = {}
+    for data, _position in reader.sql(ANNOUNCED).rows:
+        told = orjson.loads(data)
+        event_type, fields, version = told.get("type"), told.get("fields"), told.get("schema_version", 1)
+        if isinstance(event_type, str) and isinstance(fields, dict) and isinstance(version, int):
+            view = event_view_name(event_type)
+            if owners.setdefault(view, event_type) == event_type:
+                said.setdefault(view, []).append((version, fields))
+    return {
+        view: {name: kind for _, fields in sorted(versions, key=lambda one: one[0]) for name, kind in fields.items()}
+        for view, versions in said.items()
+    }
+
+
+def rows(views: Mapping[str, View]) -> Iterator[dict[str, Any]]:
+    """A row for each column, by FIELDS."""
+    for name, view in views.items():
+        for column in view.columns:
+            values = (name, column.name, column.type, column.unit or None, column.meaning, column.null)
+            yield dict(zip(FIELDS, values, strict=True))
+
+
+def render(views: Mapping[str, View]) -> None:
+    """The same for people: a table for each view."""
+    from rich.table import Table
+    from rich.text import Text
+
+    screen = console()
+    for number, (name, view) in enumerate(views.items()):
+        if number:
+            screen.print()
+        screen.print(Text.assemble((name, "bold"), "  ", view.meaning))
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("column", no_wrap=True)
+        for heading in ("type", "unit", "meaning", "null"):
+            table.add_column(heading, overflow="fold")
+        for column in view.columns:
+            table.add_row(*(Text(text) for text in (column.name, column.type or "-", *column[2:])))
+        screen.print(table)
