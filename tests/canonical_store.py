@@ -6,13 +6,17 @@ answer from the events themselves.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from hub.events import Data, EventRecord
 from hub.pricing import PriceList
+from hub.reader import Reader, open_reader
 from hub.store import Erasure
 from storage.sql_store import SqlStore
+from storage.sqlite import SQLiteStore
 from tests.factories import SECOND, START, Factory
 
 RATES = {"gpt-4o-mini": (150, 600), "gpt-4o": (2_500, 10_000), "claude-sonnet-4-5": (3_000, 15_000)}
@@ -64,6 +68,25 @@ OPTIONS: dict[str, Any] = {
 """For the store's constructor."""
 
 
+ENGINES = ("sqlite",)
+
+
+def filled(engine: str, folder: Path) -> Reader:
+    """Who reads such a store on *engine*, made in *folder* where it is a file."""
+    path = folder / f"{engine}.db"
+    store = SQLiteStore(path, **OPTIONS)
+    fill(store)
+    store.close()
+    return open_reader(str(path))
+
+
+def rendered(value: Any) -> Any:
+    """A value of any engine's as the views' contract writes it."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value
+
+
 def fill(store: SqlStore) -> None:
     """Append `EVENTS` in batches, erase a session, and write the rows that no event makes yet."""
     events = EVENTS()
@@ -88,7 +111,7 @@ def EVENTS() -> list[EventRecord]:
 
 def _usual(factory: Factory, number: int) -> list[EventRecord]:
     """Call *number* of some ten days."""
-    provider, asked, served = MODELS[number * number % 6]
+    provider, asked, served = MODELS[(number + number // 6) % 6]
     factory.now = START + number * 7_919 * SECOND + number * 1_000_001
     failed, cancelled, abandoned = number % 17 == 3, number % 17 == 9, number % 23 == 7
     streamed = number % 3 == 0

@@ -7,11 +7,10 @@ import dataclasses
 import pytest
 
 from hub.cli.schema import described
-from hub.reader import Reader, open_reader
+from hub.reader import Reader
 from storage.query import Limits
-from storage.sqlite import SQLiteStore
 from storage.view_columns import COLUMNS, NEVER, Column, Type, View
-from tests.canonical_store import OPTIONS, fill
+from tests.canonical_store import ENGINES, filled, rendered
 
 KINDS: dict[Type, type] = {
     "text": str,
@@ -23,13 +22,9 @@ KINDS: dict[Type, type] = {
 }
 
 
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    path = tmp_path_factory.mktemp("canonical") / "calls.db"
-    store = SQLiteStore(path, **OPTIONS)
-    fill(store)
-    store.close()
-    return open_reader(str(path))
+@pytest.fixture(scope="module", params=ENGINES)
+def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    return filled(request.param, tmp_path_factory.mktemp("canonical"))
 
 
 def test_every_column_of_every_view_is_told_of_in_its_order(reader: Reader) -> None:
@@ -43,7 +38,7 @@ def test_the_types_and_the_nulls_are_as_told(reader: Reader, view: str) -> None:
     rows = reader.sql(f"SELECT * FROM {view}", limits=Limits(rows=100_000)).rows
     for column, values in zip(COLUMNS[view].columns, zip(*rows, strict=True), strict=True):
         assert column.type is not None
-        assert {type(value) for value in values} - {type(None)} == {KINDS[column.type]}, column
+        assert {type(rendered(value)) for value in values} - {type(None)} == {KINDS[column.type]}, column
         assert (None in values) is (column.null != NEVER), column
         if column.type == "flag":
             assert set(values) <= {0, 1, None}, column
@@ -78,7 +73,7 @@ def test_a_contributed_event_s_fields_have_the_types_of_their_newest_class(reade
     rows = reader.sql("SELECT * FROM llm_event_acme_rate_limit").rows
     for column, values in zip(view.columns, zip(*rows, strict=True), strict=True):
         assert column.type is not None
-        assert {type(value) for value in values} - {type(None)} == {KINDS[column.type]}, column
+        assert {type(rendered(value)) for value in values} - {type(None)} == {KINDS[column.type]}, column
 
 
 def test_a_view_whose_class_the_log_no_longer_tells_of_is_shown_without_types(

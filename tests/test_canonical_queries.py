@@ -1,0 +1,322 @@
+"""The canonical queries: alike on every engine, in an order that nothing leaves open, and right."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import re
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from hub.events import EventRecord
+from hub.reader import Reader
+from storage.query import Limits
+from storage.view_columns import COLUMNS
+from tests.canonical_queries import PARAMS, QUERIES
+from tests.canonical_store import ENGINES, ERASED_CALLS, EVENTS, RATES, filled, rendered
+
+Rows = list[tuple[Any, ...]]
+
+EMPTY = {"nothing at all"}
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    return filled("sqlite", tmp_path_factory.mktemp("canonical"))
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def reader(request: pytest.FixtureRequest, sqlite: Reader, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    if request.param == "sqlite":
+        return sqlite
+    return filled(request.param, tmp_path_factory.mktemp("canonical"))
+
+
+def answer(reader: Reader, name: str) -> Rows:
+    result = reader.sql(QUERIES[name], PARAMS.get(name, ()), limits=Limits(rows=100_000))
+    assert not result.truncated
+    return [tuple(map(rendered, row)) for row in result.rows]
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Doubles that were added up may differ in the last digits: nothing says in which order that is done."""
+    if type(one) is float and type(other) is float:
+        return math.isclose(one, other, rel_tol=1e-12)
+    return type(one) is type(other) and one == other
+
+
+def assert_alike(found: Rows, wanted: Rows) -> None:
+    for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        assert len(one) == len(other)
+        assert all(map(alike, one, other)), (number, one, other)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_engine_gives_the_same_rows_in_the_same_order(reader: Reader, sqlite: Reader, name: str) -> None:
+    found = answer(reader, name)
+    assert_alike(found, answer(sqlite, name))
+    assert bool(found) is (name not in EMPTY)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_the_order_is_the_query_s_own(sqlite: Reader, name: str) -> None:
+    """SQLite reads tables backwards where a query leaves it the choice."""
+    with closing(sqlite3.connect(sqlite.path)) as connection:
+        connection.execute("PRAGMA case_sensitive_like = 1")
+        connection.execute("PRAGMA reverse_unordered_selects = 1")
+        backwards = connection.execute(QUERIES[name], PARAMS.get(name, ())).fetchall()
+    assert_alike(backwards, answer(sqlite, name))
+
+
+def test_there_are_fifty_and_each_column_of_each_view_is_asked_for() -> None:
+    assert len(QUERIES) >= 50
+    assert QUERIES.keys() >= PARAMS.keys()
+    for view, told in COLUMNS.items():
+        asked = " ".join(text for text in QUERIES.values() if re.search(rf"\b{view}\b", text))
+        missing = [column.name for column in told.columns if not re.search(rf"\b{column.name}\b", asked)]
+        assert not missing, view
+
+
+# Answers worked out from the events, without SQL.
+
+
+def of_type(kind: str) -> Iterator[EventRecord]:
+    return (record for record in EVENTS() if record["type"] == kind)
+
+
+class Call:
+    """What the events of one call say, read as plainly as can be."""
+
+    def __init__(self, call_id: str) -> None:
+        self.id = call_id
+        self.request: dict[str, Any] = {}
+        self.response: dict[str, Any] = {}
+        self.started: int | None = None
+        self.status = "running"
+        self.service: str | None = None
+
+    @property
+    def model(self) -> str | None:
+        model = self.request.get("model")
+        found = self.response.get("model") if model is None else model
+        return None if found is None else str(found)
+
+    def tokens(self, name: str) -> int | None:
+        count = (self.response.get("usage") or {}).get(f"{name}_tokens")
+        return count if count is not None and 0 <= count <= 10**12 else None
+
+    @property
+    def nanos(self) -> int | None:
+        if (reported := self.response.get("reported_cost_usd")) is not None:
+            return round(float(reported) * 1e9)
+        spent = self.response.get("last_attempt") or {**self.response, "request_model": self.request.get("model")}
+        usage = spent.get("usage")
+        for model in (spent.get("model"), spent.get("request_model")):
+            if usage and model in RATES:
+                return int(usage["input_tokens"] * RATES[model][0] + usage["output_tokens"] * RATES[model][1])
+        return None
+
+    @property
+    def day(self) -> str | None:
+        return None if self.started is None else f"{datetime.fromtimestamp(self.started // 10**9, UTC):%Y-%m-%d}"
+
+
+def all_calls() -> list[Call]:
+    calls: dict[str, Call] = {}
+    for record in EVENTS():
+        if record["type"] not in ("llm:request", "llm:response"):
+            continue
+        stream = record["stream_id"]
+        call = calls.setdefault(stream, Call(stream))
+        call.service = record["service"]
+        if record["type"] == "llm:request":
+            call.request, call.started = record["data"], record["occurred_at"]
+        else:
+            call.response, call.status = record["data"], record["data"]["status"]
+            duration = call.response["duration_ms"]
+            if call.started is None and duration is not None:
+                call.started = record["occurred_at"] - int(duration * 1e6)
+    return list(calls.values())
+
+
+def counted_calls() -> list[Call]:
+    """Without the one that a second layer recorded."""
+    seen_again = next(
+        one for one in all_calls() if one.response.get("response_id") == "same" and one.request["source"] == "transport"
+    )
+    return [call for call in all_calls() if call.id != seen_again.id]
+
+
+def buckets(metric: str) -> dict[str | None, list[float]]:
+    """Model to the upper bounds of the buckets its calls fell into."""
+    bounds = [*(2 ** (k / 4) for k in range(89)), math.inf]
+    found = defaultdict(list)
+    for call in counted_calls():
+        value = call.response.get(f"{metric}_ms")
+        if value is not None and call.started is not None:
+            found[call.model].append(bounds[bisect.bisect_left(bounds, value)])
+    return found
+
+
+def test_calls_by_status(reader: Reader) -> None:
+    wanted = Counter(call.status for call in all_calls())
+    rows = answer(reader, "calls by status")
+    assert {row[0]: row[1] for row in rows} == wanted
+    assert {row[0]: row[2] for row in rows} == {
+        status: sum(call.nanos is not None for call in all_calls() if call.status == status) for status in wanted
+    }
+    assert [row[1] for row in rows] == sorted(wanted.values(), reverse=True)
+    assert sum(row[5] for row in rows) == len(counted_calls())
+
+
+def test_cost_and_tokens_by_model(reader: Reader) -> None:
+    groups = defaultdict(list)
+    for call in counted_calls():
+        groups[call.request.get("provider"), call.request.get("model")].append(call)
+
+    def total(values: list[int | None]) -> int | None:
+        known = [value for value in values if value is not None]
+        return sum(known) if known else None
+
+    found = {row[:2]: (row[2], row[3], row[4], row[5]) for row in answer(reader, "cost and tokens by model")}
+    assert found == {
+        key: (
+            len(calls),
+            total([call.tokens("input") for call in calls]),
+            total([call.tokens("output") for call in calls]),
+            total([call.nanos for call in calls]),
+        )
+        for key, calls in groups.items()
+    }
+
+
+def test_cost_by_day(reader: Reader) -> None:
+    days: dict[str | None, int] = defaultdict(int)
+    for call in counted_calls():
+        days[call.day] += call.nanos or 0
+    rows = answer(reader, "cost by day")
+    assert {day: nanos or 0 for day, _, nanos in rows} == days
+    assert [row[0] for row in rows] == sorted(days, key=lambda day: day or "")
+
+
+def test_the_hourly_costs_are_those_of_the_calls(reader: Reader) -> None:
+    rows = answer(reader, "every hour's costs")
+    dated = [call for call in counted_calls() if call.started is not None]
+    assert sum(row[5] for row in rows) == len(dated)
+    assert sum(row[6] for row in rows) == sum(call.status == "error" for call in dated)
+    assert sum(row[13] or 0 for row in rows) == sum(call.nanos or 0 for call in dated)
+    hours = Counter((call.started or 0) // (3_600 * 10**9) for call in dated)
+    wanted = {f"{datetime.fromtimestamp(hour * 3_600, UTC):%Y-%m-%dT%H:00:00.000000Z}": n for hour, n in hours.items()}
+    found: Counter[str] = Counter()
+    for row in rows:
+        found[row[0]] += row[5]
+    assert found == wanted
+
+
+def test_unpriced_calls_are_those_that_spent_and_have_no_price(reader: Reader) -> None:
+    wanted = Counter(
+        call.model
+        for call in counted_calls()
+        if call.started is not None
+        and call.nanos is None
+        and (call.status not in ("running", "error") or call.tokens("input") is not None)
+    )
+    found: Counter[str | None] = Counter()
+    for row in answer(reader, "costs by day and model"):
+        found[row[1]] += row[5]
+    assert +found == wanted
+
+
+def test_percentiles_are_the_upper_bounds_of_the_buckets_they_fall_into(reader: Reader) -> None:
+    rows = answer(reader, "percentiles from buckets")
+    wanted = {}
+    for metric in ("duration", "ttft"):
+        for model, bounds in buckets(metric).items():
+            ranked = [sorted(bounds)[math.ceil(share * len(bounds)) - 1] for share in (0.5, 0.95, 0.99)]
+            wanted[model, metric] = (len(bounds), *(None if bound == math.inf else bound for bound in ranked))
+    assert {row[:2]: row[2:] for row in rows} == wanted
+
+
+def test_text_sorts_by_its_bytes(reader: Reader) -> None:
+    models = [row[1] for row in answer(reader, "text sorts by bytes") if row[1] is not None]
+    assert models == sorted(models, key=lambda model: str(model).encode())
+    assert models.index("zeta") < models.index("Ärger-1")
+    providers = [row[0] for row in answer(reader, "share of each provider")]
+    assert len(providers) == len(set(providers))
+
+
+def test_capitals_are_told_from_small_letters(reader: Reader) -> None:
+    ((small, capital, either, literally, _),) = answer(reader, "LIKE tells capitals from small letters")
+    asked = [call for call in of_type("llm:request:debug") if call["content"] and "messages" in call["content"]]
+    texts = [str(call["content"]["messages"][-1]) for call in asked if call["content"]]
+    assert small == sum("kettle" in text for text in texts)
+    assert capital == sum("KETTLE" in text for text in texts)
+    assert 0 < small < either == sum("kettle" in text.lower() for text in texts)
+    assert literally == sum(call.request.get("model") == "acme_1%" for call in all_calls())
+
+
+def test_tools_and_what_they_answered(reader: Reader) -> None:
+    assert answer(reader, "tools by name") == [
+        ("nothing", 1, 0, 1),
+        ("order", 1, 0, 1),
+        ("weather", 1, 1, 1),
+        (None, 1, 0, 1),
+    ]
+    arguments = {row[3]: row[4] for row in answer(reader, "every tool call")}
+    assert arguments == {
+        "weather": '{"city": "Zürich"}',
+        "order": '{"z":1,"a":[true,null]}',
+        None: "7",
+        "nothing": None,
+    }
+
+
+def test_retries_by_reason(reader: Reader) -> None:
+    assert answer(reader, "retries by reason") == [
+        ("rate_limit", 1, 500.0, 3),
+        ("timeout", 1, None, 2),
+        ("Überlast", 1, 0.0, 3),
+    ]
+
+
+def test_events_by_type_and_streams_with_a_gap(reader: Reader) -> None:
+    wanted = Counter(record["type"] for record in EVENTS())
+    assert {row[0]: row[2] for row in answer(reader, "events by type")} == wanted
+    versions = defaultdict(list)
+    for record in EVENTS():
+        versions[record["stream_id"]].append(record["version"])
+    gaps = sorted((stream, len(seen), max(seen)) for stream, seen in versions.items() if len(seen) != max(seen))
+    assert answer(reader, "streams with a gap") == gaps
+
+
+def test_whole_numbers_divide_as_in_c(reader: Reader) -> None:
+    for count, quotient, rest, below, under, away, real in answer(reader, "whole numbers divide to whole numbers"):
+        assert (quotient, rest, below, under) == (count // 7, count % 7, -(count // 7), -(count % 7))
+        assert (away, real) == (abs(7 - count), count / 7)
+
+
+def test_what_was_erased_is_null_and_counts_stay(reader: Reader) -> None:
+    erased = [call for call in of_type("llm:request") if call["session_id"] == "chat-forgotten"]
+    ids = {call["stream_id"] for call in erased}
+    assert len(ids) == ERASED_CALLS
+    places = [row for row in answer(reader, "where calls belong") if row[0] in ids]
+    assert [row[5:7] for row in places] == [(None, None)] * ERASED_CALLS
+    assert not [row for row in answer(reader, "every message") if row[0] in ids]
+    costs = [row[8] for row in answer(reader, "tokens and costs") if row[0] in ids]
+    assert costs == [250 * 150 + 500 * 600] * ERASED_CALLS
+    session_events = [row for row in answer(reader, "every event") if row[4] in ids]
+    assert len(session_events) == 4 * ERASED_CALLS
+
+
+def test_contributed_events_have_their_fields_as_columns(reader: Reader) -> None:
+    rows = answer(reader, "every contributed event")
+    assert rows[0][8:] == (1_500.25, "Zoë", 2**53 + 1, 1, '{"b":[1,2],"a":null}', None)
+    assert rows[1][8:] == (0.0, "", -5, 0, "[]", "Süd")
+    assert rows[2][8:] == (None,) * 6
+    assert [row[3] for row in answer(reader, "contributed events beside their calls")] == ["ok", None, None, None]
