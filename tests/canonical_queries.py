@@ -88,7 +88,8 @@ QUERIES: Final[Mapping[str, str]] = {
     """,
     "letters beyond ASCII stay as they are": """
         SELECT DISTINCT lower(request_model) AS small, upper(request_model) AS capital,
-          length(request_model) AS letters, substr(request_model, 1, 2) AS beginning, replace(request_model, 'r', 'R') AS replaced
+          length(request_model) AS letters, substr(request_model, 1, 2) AS beginning,
+          replace(request_model, 'r', 'R') AS replaced
         FROM llm_calls WHERE length(request_model) < 100 ORDER BY small, capital
     """,
     "text found by a pattern from outside": """
