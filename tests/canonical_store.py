@@ -210,7 +210,7 @@ def _extremes(factory: Factory) -> list[EventRecord]:
     factory.now += 60 * SECOND
     most = 2**63 - 1
     found = factory.call(
-        request={"message_count": -1, "tool_count": most, "provider": "", "model": "", "params": {"seed": -most - 1}},
+        request={"message_count": -1, "tool_count": most, "provider": " ", "model": " ", "params": {"seed": -most - 1}},
         response={
             "usage": {"input_tokens": 10**12, "output_tokens": 0, "reasoning_tokens": -1, "cache_read_tokens": most},
             "reported_cost_usd": "-12.0000000005",

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import bisect
 import math
 import re
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from hub.events import EventRecord
 from hub.reader import Reader
 from storage.query import Limits
 from storage.view_columns import COLUMNS
+from tests.canonical_calls import all_calls, buckets, counted_calls, of_type
 from tests.canonical_queries import PARAMS, QUERIES
-from tests.canonical_store import ENGINES, ERASED_CALLS, EVENTS, RATES, filled, rendered
+from tests.canonical_store import ENGINES, ERASED_CALLS, EVENTS, filled, rendered
 
 Rows = list[tuple[Any, ...]]
 
@@ -86,84 +84,6 @@ def test_there_are_fifty_and_each_column_of_each_view_is_asked_for() -> None:
 # Answers worked out from the events, without SQL.
 
 
-def of_type(kind: str) -> Iterator[EventRecord]:
-    return (record for record in EVENTS() if record["type"] == kind)
-
-
-class Call:
-    """What the events of one call say, read as plainly as can be."""
-
-    def __init__(self, call_id: str) -> None:
-        self.id = call_id
-        self.request: dict[str, Any] = {}
-        self.response: dict[str, Any] = {}
-        self.started: int | None = None
-        self.status = "running"
-        self.service: str | None = None
-
-    @property
-    def model(self) -> str | None:
-        model = self.request.get("model")
-        found = self.response.get("model") if model is None else model
-        return None if found is None else str(found)
-
-    def tokens(self, name: str) -> int | None:
-        count = (self.response.get("usage") or {}).get(f"{name}_tokens")
-        return count if count is not None and 0 <= count <= 10**12 else None
-
-    @property
-    def nanos(self) -> int | None:
-        if (reported := self.response.get("reported_cost_usd")) is not None:
-            return round(float(reported) * 1e9)
-        spent = self.response.get("last_attempt") or {**self.response, "request_model": self.request.get("model")}
-        usage = spent.get("usage")
-        for model in (spent.get("model"), spent.get("request_model")):
-            if usage and model in RATES:
-                return int(usage["input_tokens"] * RATES[model][0] + usage["output_tokens"] * RATES[model][1])
-        return None
-
-    @property
-    def day(self) -> str | None:
-        return None if self.started is None else f"{datetime.fromtimestamp(self.started // 10**9, UTC):%Y-%m-%d}"
-
-
-def all_calls() -> list[Call]:
-    calls: dict[str, Call] = {}
-    for record in EVENTS():
-        if record["type"] not in ("llm:request", "llm:response"):
-            continue
-        stream = record["stream_id"]
-        call = calls.setdefault(stream, Call(stream))
-        call.service = record["service"]
-        if record["type"] == "llm:request":
-            call.request, call.started = record["data"], record["occurred_at"]
-        else:
-            call.response, call.status = record["data"], record["data"]["status"]
-            duration = call.response["duration_ms"]
-            if call.started is None and duration is not None:
-                call.started = record["occurred_at"] - int(duration * 1e6)
-    return list(calls.values())
-
-
-def counted_calls() -> list[Call]:
-    """Without the one that a second layer recorded."""
-    seen_again = next(
-        one for one in all_calls() if one.response.get("response_id") == "same" and one.request["source"] == "transport"
-    )
-    return [call for call in all_calls() if call.id != seen_again.id]
-
-
-def buckets(metric: str) -> dict[str | None, list[float]]:
-    """Model to the upper bounds of the buckets its calls fell into."""
-    bounds = [*(2 ** (k / 4) for k in range(89)), math.inf]
-    found = defaultdict(list)
-    for call in counted_calls():
-        value = call.response.get(f"{metric}_ms")
-        if value is not None and call.started is not None:
-            found[call.model].append(bounds[bisect.bisect_left(bounds, value)])
-    return found
-
-
 def test_calls_by_status(reader: Reader) -> None:
     wanted = Counter(call.status for call in all_calls())
     rows = answer(reader, "calls by status")
@@ -220,13 +140,7 @@ def test_the_hourly_costs_are_those_of_the_calls(reader: Reader) -> None:
 
 
 def test_unpriced_calls_are_those_that_spent_and_have_no_price(reader: Reader) -> None:
-    wanted = Counter(
-        call.model
-        for call in counted_calls()
-        if call.started is not None
-        and call.nanos is None
-        and (call.status not in ("running", "error") or call.tokens("input") is not None)
-    )
+    wanted = Counter(call.model for call in counted_calls() if call.started is not None and call.is_unpriced)
     found: Counter[str | None] = Counter()
     for row in answer(reader, "costs by day and model"):
         found[row[1]] += row[5]
@@ -235,10 +149,12 @@ def test_unpriced_calls_are_those_that_spent_and_have_no_price(reader: Reader) -
 
 def test_percentiles_are_the_upper_bounds_of_the_buckets_they_fall_into(reader: Reader) -> None:
     rows = answer(reader, "percentiles from buckets")
-    wanted = {}
+    wanted, models = {}, {call.model for call in counted_calls()}
     for metric in ("duration", "ttft"):
-        for model, bounds in buckets(metric).items():
-            ranked = [sorted(bounds)[math.ceil(share * len(bounds)) - 1] for share in (0.5, 0.95, 0.99)]
+        for model in models:
+            if not (bounds := buckets(metric, (call for call in counted_calls() if call.model == model))):
+                continue
+            ranked = [bounds[math.ceil(share * len(bounds)) - 1] for share in (0.5, 0.95, 0.99)]
             wanted[model, metric] = (len(bounds), *(None if bound == math.inf else bound for bound in ranked))
     assert {row[:2]: row[2:] for row in rows} == wanted
 

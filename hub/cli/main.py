@@ -20,6 +20,7 @@ from hub.cli.maintain import migrate, rebuild
 from hub.cli.replay import replay
 from hub.cli.show import show
 from hub.cli.sql import PairCommand, sql
+from hub.cli.stats import stats
 from hub.cli.tail import tail
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "tail": tail,
     "sql": sql,
+    "stats": stats,
     "replay": replay,
     "diff": diff,
     "doctor": doctor,
