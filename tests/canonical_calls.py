@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hub.events import EventRecord
-from tests.canonical_store import EVENTS, RATES
+from tests.canonical_store import ERASED_SESSION, EVENTS, RATES
 
 
 def of_type(kind: str) -> Iterator[EventRecord]:
@@ -27,6 +27,9 @@ class Call:
         self.status = "running"
         self.service = ""
         self.project = ""
+        self.session: str | None = None
+        self.user: str | None = None
+        self.tags: dict[str, Any] = {}
 
     @property
     def model(self) -> str | None:
@@ -56,6 +59,16 @@ class Call:
         return self.nanos is None and known
 
     @property
+    def duration(self) -> float | None:
+        """In ms."""
+        return self.response.get("duration_ms")
+
+    @property
+    def ttft(self) -> float | None:
+        """In ms."""
+        return self.response.get("ttft_ms")
+
+    @property
     def day(self) -> str | None:
         return None if self.started is None else f"{datetime.fromtimestamp(self.started // 10**9, UTC):%Y-%m-%d}"
 
@@ -68,6 +81,8 @@ def all_calls() -> list[Call]:
         stream = record["stream_id"]
         call = calls.setdefault(stream, Call(stream))
         call.service, call.project = record["service"], record["project"]
+        if record["session_id"] != ERASED_SESSION:
+            call.session, call.user, call.tags = record["session_id"], record["user_id"], record["tags"] or {}
         if record["type"] == "llm:request":
             call.request, call.started = record["data"], record["occurred_at"]
         else:

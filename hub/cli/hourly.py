@@ -131,8 +131,6 @@ def _keyed(
 
 
 def _value(dimension: str, value: Any) -> str | None:
-    if isinstance(value, datetime):
-        return _as_in_views(value)
     if dimension == "week" and value is not None:
         day = date.fromisoformat(value)
         return (day - timedelta(days=day.weekday())).isoformat()

@@ -19,9 +19,10 @@ from hub.cli.guard import guarded, unexpected
 from hub.cli.maintain import migrate, rebuild
 from hub.cli.replay import replay
 from hub.cli.show import show
-from hub.cli.sql import PairCommand, sql
+from hub.cli.sql import sql
 from hub.cli.stats import stats
 from hub.cli.tail import tail
+from hub.cli.values import PairCommand
 
 app = typer.Typer(
     name="hub",

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import orjson
 
 from hub.cli.output import console
 from hub.errors import QueryRefused
+from storage.query import Result
 from storage.view_columns import COLUMNS, View, contributed
 from storage.views import NOT_CONTRIBUTED, event_view_name
 
 if TYPE_CHECKING:
     from hub.reader import Reader
-
-FIELDS = ("view", "column", "type", "unit", "meaning", "null")
 
 ANNOUNCED = f"""
 SELECT data, min(position) FROM llm_events
@@ -62,12 +61,16 @@ def _contributed_fields(reader: Reader) -> dict[str, dict[str, object]]:
     }
 
 
-def rows(views: Mapping[str, View]) -> Iterator[dict[str, Any]]:
-    """A row for each column, by FIELDS."""
-    for name, view in views.items():
-        for column in view.columns:
-            values = (name, column.name, column.type, column.unit or None, column.meaning, column.null)
-            yield dict(zip(FIELDS, values, strict=True))
+def as_result(views: Mapping[str, View]) -> Result:
+    """A row for each column."""
+    return Result(
+        ("view", "column", "type", "unit", "meaning", "null"),
+        tuple(
+            (name, column.name, column.type, column.unit or None, column.meaning, column.null)
+            for name, view in views.items()
+            for column in view.columns
+        ),
+    )
 
 
 def render(views: Mapping[str, View]) -> None:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
-from hub.cli import schema as schemas
+from hub.cli import shapes
 from hub.cli.guard import say
 from hub.cli.opening import chosen_by, is_missing, open_for_reading
-from hub.cli.options import Csv, Db, Json, Jsonl, chosen_format
+from hub.cli.options import Csv, Db, Format, Json, Jsonl, chosen_format
 from hub.cli.output import write_rows
+from hub.cli.to_parquet import save
+from hub.cli.values import params_of
 from hub.errors import StoreUnavailable
+from hub.parquet import load_pyarrow
 
-_PAIR = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?")
-_WORDS = {"null": None, "true": 1, "false": 0}
-_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+if TYPE_CHECKING:
+    from hub.reader import Reader
+    from storage.query import Result
 
 
 def sql(
@@ -48,6 +49,9 @@ def sql(
     json: Json = False,
     jsonl: Jsonl = False,
     csv: Csv = False,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="FILE", help="Write a Parquet file.", show_default=False)
+    ] = None,
 ) -> None:
     """Run one read-only SELECT over the views: llm_calls, llm_messages, llm_events and more.
 
@@ -55,83 +59,49 @@ def sql(
     """
     from storage.query import Limits
 
+    if parquet is not None:
+        if json or jsonl or csv:
+            raise typer.BadParameter("choose one of --json, --jsonl, --csv and --parquet")
+        load_pyarrow()
     form = chosen_format(json, jsonl, csv)
     if query is None and not schema:
         raise typer.BadParameter("give one SELECT, or --schema to see what can be read")
     if schema and (values or named):
         raise typer.BadParameter("--schema takes the name of one view, or nothing")
-    params = _params(values or [], named or [])
+    params = params_of(values or [], named or [])
     reader = open_for_reading(db)
     if is_missing(reader):
         why = f"there is no store yet (chosen by {chosen_by(reader.settings)})"
         raise StoreUnavailable(reader.settings.shown_db_url, why, "trace a call first, or try hub demo")
     if schema:
-        views = schemas.described(reader, query)
-        if form == "table":
-            schemas.render(views)
-        else:
-            write_rows(schemas.rows(views), schemas.FIELDS, form)
+        _show_schema(reader, query, form, parquet)
         return
-    text = sys.stdin.read() if query == "-" else query
-    result = reader.sql(text or "", params, limits=Limits(seconds=timeout, rows=limit))
-    columns = _distinct(result.columns)
-    write_rows((dict(zip(columns, row, strict=True)) for row in result.rows), columns, form)
+    text = sys.stdin.read() if query == "-" else query or ""
+    result = reader.sql(text, params, limits=Limits(seconds=timeout, rows=limit))
+    _write(result, form, parquet)
     if result.truncated:
         say(f"hub: only the first {limit:,} rows; --limit shows more")
 
 
-class PairCommand(TyperCommand):
-    """Reads -p NAME VALUE as -p NAME=VALUE: Typer knows no option that takes two values and may be repeated."""
+def _show_schema(reader: Reader, view: str | None, form: Format, parquet: Path | None) -> None:
+    from hub.cli import schema
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _paired(args))
-
-
-def _paired(args: list[str]) -> list[str]:
-    found: list[str] = []
-    rest = iter(args)
-    for arg in rest:
-        found.append(arg)
-        if arg == "--":
-            break
-        if arg in ("-p", "--param") and (name := next(rest, None)) is not None:
-            if not _PAIR.fullmatch(name) and (value := next(rest, None)) is not None:
-                name = f"{name}={value}"
-            found.append(name)
-    return [*found, *rest]
+    views = schema.described(reader, view)
+    if form == "table" and parquet is None:
+        schema.render(views)
+    else:
+        _write(schema.as_result(views), form, parquet)
 
 
-def _params(values: list[str], named: list[str]) -> list[Any] | dict[str, Any]:
-    """Values as the reader takes them: in order, or by name."""
-    if not named:
-        return [value_of(text) for text in values]
-    if values:
-        raise typer.BadParameter("a SELECT takes values by name, -p NAME VALUE, or in order behind it, not both")
-    pairs = [_PAIR.fullmatch(pair) for pair in named]
-    if None in pairs:
-        text = named[pairs.index(None)]
-        raise typer.BadParameter(
-            f"-p takes a name and a value, -p model gpt-4o for :model; in {text!r} there is no name. "
-            "Values for ? stand behind the SELECT"
-        )
-    return {pair[1]: value_of(pair[2]) for pair in pairs if pair}
-
-
-def value_of(text: str) -> Any:
-    """*text*, from a command line, as SQL is to compare it: a whole number of 64 bits, a decimal, null, true (1), false
-    (0), all as JSON has them; what stands in double quotes is text, and so is all else.
-
-    An exponent makes no number: 12345678901234e5 may be a span's id.
-    """
-    if text in _WORDS:
-        return _WORDS[text]
-    if match := _NUMBER.fullmatch(text):
-        if match[1]:
-            return float(text)
-        return int(text) if len(text) < 21 and _INT_MIN <= int(text) <= _INT_MAX else text
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        return text[1:-1]
-    return text
+def _write(result: Result, form: Format, parquet: Path | None) -> None:
+    columns = _distinct(result.columns)
+    if parquet is not None:
+        count = save(parquet, columns, result.rows)
+        say(f"hub: {shapes.many(count, 'row')} in {parquet}")
+    elif form == "table" and not result.rows:
+        say(f"hub: no rows; the columns would be {', '.join(columns)}")
+    else:
+        write_rows((dict(zip(columns, row, strict=True)) for row in result.rows), columns, form)
 
 
 def _distinct(columns: tuple[str, ...]) -> tuple[str, ...]:
