@@ -262,8 +262,9 @@ def _unfinished(factory: Factory) -> list[EventRecord]:
 def _repeated(factory: Factory) -> list[EventRecord]:
     """One call that two layers recorded, a replay, and an answer from a cache."""
     factory.now += 60 * SECOND
-    outer = factory.call(response={"response_id": "same"})
-    inner = factory.call(request={"source": "transport"}, response={"response_id": "same"})
+    told: Data = {"session_id": "chat-1", "user_id": "u1", "tags": {"feature": "chat"}}
+    outer = factory.call(response={"response_id": "same"}, **told)
+    inner = factory.call(request={"source": "transport"}, response={"response_id": "same"}, **told)
     for record in inner:
         record["occurred_at"] = outer[0]["occurred_at"] + 1_000_000
     again = factory.call(request={"source": "replay", "replay_of": outer[0]["stream_id"], "replay_run": "run-1"})
