@@ -6,7 +6,6 @@ answer from the events themselves.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -78,13 +77,6 @@ def filled(engine: str, folder: Path) -> Reader:
     fill(store)
     store.close()
     return open_reader(str(path))
-
-
-def rendered(value: Any) -> Any:
-    """A value of any engine's as the views' contract writes it."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return value
 
 
 def fill(store: SqlStore) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 
-from hub.cli.schema import described
+from hub.cli.schema import ANNOUNCED, described
 from hub.reader import Reader
 from storage.query import Limits
 from storage.view_columns import COLUMNS, NEVER, Column, Type, View
-from tests.canonical_store import ENGINES, filled, rendered
+from tests.canonical_store import ENGINES, filled
 
 KINDS: dict[Type, type] = {
     "text": str,
@@ -38,7 +40,7 @@ def test_the_types_and_the_nulls_are_as_told(reader: Reader, view: str) -> None:
     rows = reader.sql(f"SELECT * FROM {view}", limits=Limits(rows=100_000)).rows
     for column, values in zip(COLUMNS[view].columns, zip(*rows, strict=True), strict=True):
         assert column.type is not None
-        assert {type(rendered(value)) for value in values} - {type(None)} == {KINDS[column.type]}, column
+        assert {type(value) for value in values} - {type(None)} == {KINDS[column.type]}, column
         assert (None in values) is (column.null != NEVER), column
         if column.type == "flag":
             assert set(values) <= {0, 1, None}, column
@@ -73,7 +75,7 @@ def test_a_contributed_event_s_fields_have_the_types_of_their_newest_class(reade
     rows = reader.sql("SELECT * FROM llm_event_acme_rate_limit").rows
     for column, values in zip(view.columns, zip(*rows, strict=True), strict=True):
         assert column.type is not None
-        assert {type(rendered(value)) for value in values} - {type(None)} == {KINDS[column.type]}, column
+        assert {type(value) for value in values} - {type(None)} == {KINDS[column.type]}, column
 
 
 def test_a_view_whose_class_the_log_no_longer_tells_of_is_shown_without_types(
@@ -87,8 +89,23 @@ def test_a_view_whose_class_the_log_no_longer_tells_of_is_shown_without_types(
     assert view.columns[0].type == "integer"
 
 
-def test_what_announces_classes_is_found_by_an_index(reader: Reader) -> None:
-    from hub.cli.schema import ANNOUNCED
+def test_of_classes_that_disagree_the_first_of_a_version_counts(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(version: int, **fields: str) -> tuple[str, int]:
+        data = {"type": "acme:rate_limit", "schema_version": version, "fields": fields}
+        return json.dumps(data), 1
 
-    plan = reader.sql(f"EXPLAIN QUERY PLAN {ANNOUNCED}").rows
+    announced = [told(1, who="text", count="integer"), told(1, who="json", count="integer"), told(1, count="integer")]
+    announced += [told(1, who="text", count="integer", zone="text"), told(2, who="text", count="real"), ("{}", 1)]
+    announced += [(json.dumps({"type": "acme:rate.limit", "fields": {"who": "real"}}), 1), (json.dumps({"type": 7}), 1)]
+    found = reader.sql
+    monkeypatch.setattr(reader, "sql", lambda *args: dataclasses.replace(found(*args), rows=tuple(announced)))
+    view = described(reader, "llm_event_acme_rate_limit")["llm_event_acme_rate_limit"]
+    types = {column.name: column.type for column in view.columns}
+    assert (types["who"], types["zone"], types["count"], types["hard"]) == ("text", "text", "json", None)
+
+
+def test_what_announces_classes_is_found_by_an_index(tmp_path: Path) -> None:
+    plan = filled("sqlite", tmp_path).sql(f"EXPLAIN QUERY PLAN {ANNOUNCED}").rows
     assert any("ix_hub_events_contributed" in str(row[-1]) for row in plan), plan

@@ -45,20 +45,29 @@ def described(reader: Reader, wanted: str | None = None) -> dict[str, View]:
 
 
 def _contributed_fields(reader: Reader) -> dict[str, dict[str, object]]:
-    """View to the fields of its event type, as the newest version of each says."""
+    """View to the fields of its event type: what the first class of each version said, as the views are made."""
     owners: dict[str, str] = {}
-    said: dict[str, list[tuple[int, dict[str, object]]]] = {}
+    said: dict[str, dict[int, dict[str, object]]] = {}
     for data, _position in reader.sql(ANNOUNCED).rows:
         told = orjson.loads(data)
         event_type, fields, version = told.get("type"), told.get("fields"), told.get("schema_version", 1)
         if isinstance(event_type, str) and isinstance(fields, dict) and isinstance(version, int):
             view = event_view_name(event_type)
-            if owners.setdefault(view, event_type) == event_type:
-                said.setdefault(view, []).append((version, fields))
-    return {
-        view: {name: kind for _, fields in sorted(versions, key=lambda one: one[0]) for name, kind in fields.items()}
-        for view, versions in said.items()
-    }
+            held = said.setdefault(view, {}).setdefault(version, {})
+            if owners.setdefault(view, event_type) == event_type and all(
+                fields.get(name) == held[name] for name in held
+            ):
+                held |= fields
+    return {view: _united(versions) for view, versions in said.items()}
+
+
+def _united(versions: Mapping[int, Mapping[str, object]]) -> dict[str, object]:
+    """Fields of all versions; one that they disagree about is shown as JSON."""
+    found: dict[str, object] = {}
+    for version in sorted(versions):
+        for name, kind in versions[version].items():
+            found[name] = kind if found.get(name, kind) == kind else "json"
+    return found
 
 
 def as_result(views: Mapping[str, View]) -> Result:
