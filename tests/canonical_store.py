@@ -6,6 +6,8 @@ answer from the events themselves.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -70,13 +72,15 @@ OPTIONS: dict[str, Any] = {
 ENGINES = ("sqlite",)
 
 
-def filled(engine: str, folder: Path) -> Reader:
+@contextmanager
+def filled(engine: str, folder: Path) -> Iterator[Reader]:
     """Who reads such a store on *engine*, made in *folder* where it is a file."""
     path = folder / f"{engine}.db"
     store = SQLiteStore(path, **OPTIONS)
     fill(store)
     store.close()
-    return open_reader(str(path))
+    with open_reader(str(path)) as reader:
+        yield reader
 
 
 def fill(store: SqlStore) -> None:

@@ -6,6 +6,7 @@ import math
 import re
 import sqlite3
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -25,15 +26,20 @@ EMPTY = {"nothing at all"}
 
 
 @pytest.fixture(scope="module")
-def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    return filled("sqlite", tmp_path_factory.mktemp("canonical"))
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    with filled("sqlite", tmp_path_factory.mktemp("canonical")) as reader:
+        yield reader
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def reader(request: pytest.FixtureRequest, sqlite: Reader, tmp_path_factory: pytest.TempPathFactory) -> Reader:
+def reader(
+    request: pytest.FixtureRequest, sqlite: Reader, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Reader]:
     if request.param == "sqlite":
-        return sqlite
-    return filled(request.param, tmp_path_factory.mktemp("canonical"))
+        yield sqlite
+    else:
+        with filled(request.param, tmp_path_factory.mktemp("canonical")) as reader:
+            yield reader
 
 
 def answer(reader: Reader, name: str) -> Rows:
@@ -66,7 +72,7 @@ def test_every_engine_gives_the_same_rows_in_the_same_order(reader: Reader, sqli
 def backwards(sqlite: Reader, tmp_path_factory: pytest.TempPathFactory) -> Reader:
     """The same store, the rows of its tables written the other way round."""
     path = tmp_path_factory.mktemp("backwards") / "calls.db"
-    with closing(sqlite3.connect(sqlite.path)) as source, closing(sqlite3.connect(path)) as copy:
+    with closing(sqlite3.connect(str(sqlite.settings.sqlite_path))) as source, closing(sqlite3.connect(path)) as copy:
         source.backup(copy)
         for table in ("hub_calls", "hub_models", "hub_spans"):
             copy.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table} ORDER BY rowid DESC")

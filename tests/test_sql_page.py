@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -35,8 +35,9 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def reader(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    return filled(engine, tmp_path_factory.mktemp("canonical"))
+def reader(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    with filled(engine, tmp_path_factory.mktemp("canonical")) as reader:
+        yield reader
 
 
 def asked(reader: Reader, question: Question, engine: str) -> Rows:

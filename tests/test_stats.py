@@ -9,7 +9,7 @@ import math
 import os
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from typing import Any
 
@@ -31,8 +31,9 @@ Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    return filled(request.param, tmp_path_factory.mktemp("canonical"))
+def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    with filled(request.param, tmp_path_factory.mktemp("canonical")) as reader:
+        yield reader
 
 
 @pytest.fixture

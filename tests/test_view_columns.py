@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ KINDS: dict[Type, type] = {
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    return filled(request.param, tmp_path_factory.mktemp("canonical"))
+def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    with filled(request.param, tmp_path_factory.mktemp("canonical")) as reader:
+        yield reader
 
 
 def test_every_column_of_every_view_is_told_of_in_its_order(reader: Reader) -> None:
@@ -107,5 +109,6 @@ def test_of_classes_that_disagree_the_first_of_a_version_counts(
 
 
 def test_what_announces_classes_is_found_by_an_index(tmp_path: Path) -> None:
-    plan = filled("sqlite", tmp_path).sql(f"EXPLAIN QUERY PLAN {ANNOUNCED}").rows
+    with filled("sqlite", tmp_path) as reader:
+        plan = reader.sql(f"EXPLAIN QUERY PLAN {ANNOUNCED}").rows
     assert any("ix_hub_events_contributed" in str(row[-1]) for row in plan), plan
