@@ -75,7 +75,7 @@ ENGINES = ("sqlite",)
 @contextmanager
 def filled(engine: str, folder: Path) -> Iterator[Reader]:
     """Who reads such a store on *engine*, made in *folder* where it is a file."""
-    path = folder / f"{engine}.db"
+    path = folder / "calls.db"
     store = SQLiteStore(path, **OPTIONS)
     fill(store)
     store.close()
