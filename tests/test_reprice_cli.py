@@ -164,5 +164,5 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 def test_times_are_days_moments_or_how_long_ago() -> None:
     assert instant("2026-09-21", "--since") == 1_789_948_800 * 10**9
-    assert instant("2026-09-21T02:00:00.5+02:00", "--since") == 1_789_948_800 * 10**9 + 5 * 10**8
+    assert instant("2026-09-21T02:00:01.5+02:00", "--since") == 1_789_948_801 * 10**9 + 5 * 10**8
     assert instant("1.5h", "--since", lambda: START) == START - 5400 * 10**9

@@ -23,7 +23,7 @@ def instant(text: str, option: str, now: Callable[[], int] = time.time_ns) -> in
     try:
         moment = datetime.fromisoformat(text.strip())
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return round(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+        return int(moment.replace(microsecond=0).timestamp()) * 10**9 + moment.microsecond * 1000
     except (ValueError, OverflowError):
         raise typer.BadParameter(
             f"{option} takes a day such as 2026-01-31, a moment such as 2026-01-31T12:00Z, or how long ago: 7d, 12h"
