@@ -14,20 +14,22 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
+from hub.db_urls import identity, is_postgres, plain, shown
 from hub.errors import ConfigError
 from hub.own_prices import Discount, OwnPrice, read_discounts, read_prices
-from hub.price_list import Prices
+
+if TYPE_CHECKING:
+    from hub.price_list import Prices
 
 MIB = 1 << 20
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?://(?P<host>[^/?]*)(?:/(?P<file>[^?]*))?(?P<query>\?.*)?", re.DOTALL)
-_POSTGRES = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
 _URL = re.compile(r"[A-Za-z][\w+.-]*://")
 
 
@@ -144,7 +146,7 @@ class Settings(BaseModel):
     @property
     def spool_root(self) -> Path:
         """The folder of this store's spools: processes that write to one database find each other here."""
-        return self.spool_dir / hashlib.sha256(_identity(self.db_url).encode()).hexdigest()[:16]
+        return self.spool_dir / hashlib.sha256(identity(self.db_url).encode()).hexdigest()[:16]
 
     @property
     def sqlite_path(self) -> Path | None:
@@ -155,16 +157,18 @@ class Settings(BaseModel):
     @property
     def price_list(self) -> Prices:
         """What models cost by the settings, and else by the lists."""
+        from hub.price_list import Prices  # for the store alone
+
         return Prices(self.prices, self.discounts)
 
     @property
     def shown_db_url(self) -> str:
         """The store's URL without password and query."""
-        return shown_url(self.db_url)
+        return shown(self.db_url)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, shown_url(value) if name == "db_url" else value
+            yield name, shown(value) if name == "db_url" else value
 
 
 class Setting(NamedTuple):
@@ -292,8 +296,8 @@ def _check_name(name: str, origin: str) -> None:
 
 def _refusal(name: str, value: object, origin: str) -> ConfigError:
     allowed = next(row.allowed for row in known() if row.name == name)
-    shown = shown_url(value) if name == "db_url" and isinstance(value, str) else value
-    return ConfigError(f"{name} ({origin})", shown, f"it takes {allowed}")
+    readable = shown(value) if name == "db_url" and isinstance(value, str) else value
+    return ConfigError(f"{name} ({origin})", readable, f"it takes {allowed}")
 
 
 def _final(name: str, value: object, origin: str, start: Path) -> object:
@@ -316,8 +320,8 @@ def _database(text: str, origin: str, start: Path) -> str:
         if "?" in text:
             raise ConfigError(f"db_url ({origin})", text, "what follows a ? would be options, not the file's name")
         return f"sqlite:///{_normal(start, text)}"
-    if postgres := _POSTGRES.match(text):
-        return f"postgresql://{text[postgres.end() :]}"
+    if is_postgres(text):
+        return plain(text)
     match = _SQLITE.fullmatch(text)
     if match is None:
         raise _refusal("db_url", text, origin)
@@ -367,21 +371,3 @@ def _data_folder(environ: Mapping[str, str]) -> Path:
     import platformdirs  # 11 ms, and only who names no database needs it
 
     return platformdirs.user_data_path("llm-hub", appauthor=False)
-
-
-def shown_url(url: str) -> str:
-    """*url* fit to be read by people: without password and query."""
-    return _without_secrets(url, ":***")
-
-
-def _identity(url: str) -> str:
-    return _without_secrets(url, "")
-
-
-def _without_secrets(url: str, stand_in: str) -> str:
-    scheme, mark, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    if scheme.startswith("sqlite") or not at:
-        return url.partition("?")[0]
-    user, colon, _ = credentials.partition(":")
-    return f"{scheme}{mark}{user}{stand_in if colon else ''}@{host.partition('?')[0]}"

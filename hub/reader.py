@@ -10,16 +10,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hub.config import Settings, load
-from hub.errors import AmbiguousId, ConfigError, NotFound, QueryRefused
+from hub.errors import AmbiguousId, NotFound, QueryRefused
 from hub.events import Event, EventRecord, decode, upcast
 from hub.store import Cursor
-from storage.query import Limits, Params, Result, Shadow, public_columns, read_only, run, views
-from storage.query_child import run_in_child
-from storage.reading import log_page, stream_page
-from storage.sqlite_file import translated
+from storage.query import Limits, Params, Result, Shadow
+from storage.read_side import open_read_side
 
 Where = str | Mapping[str, object]
 """SQL over the columns of llm_calls, or column to wanted value (None: the column is null)."""
@@ -38,25 +36,16 @@ def open_reader(db_url: str | None = None) -> Reader:
     return reader
 
 
-class Runner(Protocol):
-    """Runs guarded SQL."""
-
-    def __call__(self, path: Path, sql: str, params: Params = ..., *, limits: Limits | None = ...) -> Result: ...
-
-
 class Reader:
     """Reads one store and never writes to it. Every method raises StoreError when the store cannot be read.
 
     Args:
-        isolated: Run SQL in a process that can be killed. For commands: it forks.
+        isolated: Run SQL on a file in a process that can be killed. For commands: it forks.
     """
 
     def __init__(self, settings: Settings, *, isolated: bool = False) -> None:
-        if settings.sqlite_path is None:
-            raise ConfigError("db_url", settings.shown_db_url, "only SQLite stores can be read: sqlite:///FILE")
         self.settings = settings
-        self.path: Path = settings.sqlite_path
-        self._run: Runner = run_in_child if isolated else run
+        self._store = open_read_side(settings.db_url, isolated=isolated)
 
     def __enter__(self) -> Reader:
         return self
@@ -65,11 +54,20 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Nothing is kept open between two reads; here for `with`."""
+        """Give up the connection to a server; the next read makes another."""
+        self._store.close()
+
+    def is_missing(self) -> bool:
+        """There is no store yet: nothing was ever traced into it."""
+        return self._store.is_missing()
+
+    def wait(self, seconds: float) -> None:
+        """Pause between two looks at the store, see `storage.read_side.ReadSide.wait`."""
+        self._store.wait(seconds)
 
     def schema(self) -> Shadow:
         """The views that can be read, each with its columns."""
-        return views(self.path)
+        return self._store.views()
 
     def sql(self, query: str, params: Params = (), *, limits: Limits | None = None) -> Result:
         """Run one SELECT over the views.
@@ -80,7 +78,7 @@ class Reader:
             QueryRefused: Not one reading statement over the views.
             QueryLimit: Stopped by the time or size limit. More rows than the limit are cut, and the result says so.
         """
-        return self._run(self.path, query, params, limits=limits)
+        return self._store.sql(query, params, limits=limits)
 
     def calls(self, where: Where | None = None, *, limit: int = 50, params: Params = ()) -> list[StoredCall]:
         """The newest calls, newest first.
@@ -91,7 +89,7 @@ class Reader:
         """
         condition, values = self._condition(where, params)
         text = f"SELECT * FROM llm_calls {condition} {_NEWEST} LIMIT {max(0, int(limit))}"
-        result = self._run(self.path, text, values, limits=Limits(seconds=60.0, rows=max(1, limit)))
+        result = self._store.sql(text, values, limits=Limits(seconds=60.0, rows=max(1, limit)))
         return [StoredCall(self, row) for row in result.dicts()]
 
     def _condition(self, where: Where | None, params: Params) -> tuple[str, Params]:
@@ -106,8 +104,9 @@ class Reader:
                 raise QueryRefused(
                     f"llm_calls has no column {name!r}", f"did you mean {near[0]}?" if near else ", ".join(columns)
                 )
-        terms = " AND ".join(f"{name} IS ?" for name in where)
-        return (f"WHERE {terms}" if terms else ""), tuple(where.values())
+        terms = " AND ".join(f"{name} {'IS NULL' if value is None else '= ?'}" for name, value in where.items())
+        values = tuple(value for value in where.values() if value is not None)
+        return (f"WHERE {terms}" if terms else ""), values
 
     def call(self, wanted: str) -> StoredCall:
         """One call by its id, by the beginning of its id, or counted from the newest: @last, @-2.
@@ -124,14 +123,13 @@ class Reader:
             back = int(match[1] or 1)
             if back < 1:
                 raise NotFound("call", wanted, "@last or @-1 is the newest, @-2 the one before it")
-            found = self._run(self.path, f"SELECT call_id FROM llm_calls {_NEWEST} LIMIT 1 OFFSET ?", (back - 1,))
+            found = self._store.sql(f"SELECT call_id FROM llm_calls {_NEWEST} LIMIT 1 OFFSET ?", (back - 1,))
             if not found.rows:
-                total = self._run(self.path, "SELECT count(*) AS calls FROM llm_calls").rows[0][0]
+                total = self._store.sql("SELECT count(*) AS calls FROM llm_calls").rows[0][0]
                 raise NotFound("call", wanted, f"the store has {total} calls")
         else:
             prefix = _as_prefix(wanted)
-            found = self._run(
-                self.path,
+            found = self._store.sql(
                 "SELECT call_id FROM llm_calls WHERE call_id >= ? AND call_id < ? ORDER BY call_id LIMIT 5",
                 (prefix, prefix + "~"),
             )
@@ -143,7 +141,7 @@ class Reader:
         return ids[0]
 
     def _row(self, call_id: str) -> dict[str, Any]:
-        return self._run(self.path, "SELECT * FROM llm_calls WHERE call_id = ?", (call_id,)).dicts()[0]
+        return self._store.sql("SELECT * FROM llm_calls WHERE call_id = ?", (call_id,)).dicts()[0]
 
     def shortest_ids(self, ids: Sequence[str], *, least: int = 8) -> dict[str, str]:
         """Each id cut so short that it still names one call of the whole store; all cut to the same length."""
@@ -159,8 +157,7 @@ class Reader:
 
     def _neighbours(self, ids: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         marks = ", ".join("(?)" for _ in ids)
-        found = self._run(
-            self.path,
+        found = self._store.sql(
             f"WITH shown(id) AS (VALUES {marks}) SELECT id, "
             "(SELECT call_id FROM llm_calls WHERE call_id > id ORDER BY call_id LIMIT 1) AS above, "
             "(SELECT call_id FROM llm_calls WHERE call_id < id ORDER BY call_id DESC LIMIT 1) AS below FROM shown",
@@ -183,9 +180,7 @@ class Reader:
         """As `events`, as plain dicts."""
         cursor: Cursor | None = Cursor(str(after))
         while True:
-            with read_only(self.path) as connection, translated(self.path):
-                public_columns(connection, self.path)
-                page = log_page(connection, cursor, types, _PAGE)
+            page = self._store.log_page(cursor, types, _PAGE)
             yield from map(upcast, page.events)
             if len(page.events) < _PAGE:
                 return
@@ -195,8 +190,7 @@ class Reader:
         """The events of one call with their content, upcast, in order."""
         found: list[EventRecord] = []
         while True:
-            with read_only(self.path) as connection, translated(self.path):
-                page = stream_page(connection, call_id, found[-1]["version"] if found else 0, _PAGE)
+            page = self._store.stream_page(call_id, found[-1]["version"] if found else 0, _PAGE)
             found += map(upcast, page)
             if len(page) < _PAGE:
                 return found
@@ -205,7 +199,7 @@ class Reader:
         """Rows of one of the public views that belong to a call."""
         limits = Limits(rows=100_000, bytes=256 << 20)
         text = f"SELECT * FROM {view} WHERE call_id = ? ORDER BY {order}"
-        return self._run(self.path, text, (call_id,), limits=limits).dicts()
+        return self._store.sql(text, (call_id,), limits=limits).dicts()
 
 
 class StoredCall(Mapping[str, Any]):

@@ -251,7 +251,7 @@ def first_words(settings: Settings) -> str:
         "none": "no text of prompts and answers",
     }[settings.capture]
     return (
-        f"hub: calls are kept in {settings.sqlite_path}, with {kept}; "
+        f"hub: calls are kept in {settings.sqlite_path or settings.shown_db_url}, with {kept}; "
         "HUB_DB_URL, HUB_CAPTURE=none|summary|full and HUB_DISABLED=1 change that"
     )
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hub.db_urls import is_postgres, shown
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from storage.sql_store import SqlStore
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///(?P<file>[^?]*)(?:\?.*)?")
-_POSTGRES = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
-_SECRET = re.compile(r"(?<=://)[^/@]*@|\?.*")
 
 
 def open_store(url: str, *, prices: Prices | None = None) -> SqlStore:
@@ -25,24 +24,30 @@ def open_store(url: str, *, prices: Prices | None = None) -> SqlStore:
         prices: As the settings have them, for models that the store has no price for yet.
     Raises: ConfigError: No store of ours has such a URL, or the package that it needs is not installed.
     """
-    if _POSTGRES.match(url):
-        return _open_postgres(url, prices)
-    match = _SQLITE.fullmatch(url)
-    if match is None or match["file"] in ("", ":memory:"):
-        raise ConfigError("db_url", _SECRET.sub("", url), "use sqlite:///FILE or postgresql://HOST/DATABASE")
+    if is_postgres(url):
+        require_driver(url)
+        from storage.postgres import PostgresStore
+
+        return PostgresStore(url, prices=prices)
     from storage.sqlite import SQLiteStore
 
-    return SQLiteStore(Path(match["file"]), prices=prices)
+    return SQLiteStore(sqlite_path(url), prices=prices)
 
 
-def _open_postgres(url: str, prices: Prices | None) -> SqlStore:
+def require_driver(url: str) -> None:
+    """Raises: ConfigError: psycopg is not installed."""
     try:
         import psycopg  # noqa: F401
     except ImportError:
-        raise ConfigError("db_url", _SECRET.sub("", url), "run pip install 'llm-hub[postgres]'") from None
-    from storage.postgres import PostgresStore
-
-    return PostgresStore(url, prices=prices)
+        raise ConfigError("db_url", shown(url), "run pip install 'llm-hub[postgres]'") from None
 
 
-__all__ = ["open_store"]
+def sqlite_path(url: str) -> Path:
+    """The file of a SQLite URL. Raises: ConfigError: It is no such URL."""
+    match = _SQLITE.fullmatch(url)
+    if match is None or match["file"] in ("", ":memory:"):
+        raise ConfigError("db_url", shown(url), "use sqlite:///FILE or postgresql://HOST/DATABASE")
+    return Path(match["file"])
+
+
+__all__ = ["open_store", "require_driver", "sqlite_path"]

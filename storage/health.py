@@ -1,4 +1,4 @@
-"""What `hub doctor` asks of a SQLite file itself, without changing it."""
+"""What `hub doctor` asks of a store's database itself, without changing it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ WAL-reset bug)."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """A store's file, seen from outside."""
+    """A store, seen from outside."""
 
     bytes: int
-    """Of the database and its write-ahead log."""
-    wal_bytes: int
-    free_bytes: int
+    """Of the file and its write-ahead log, or of the hub's tables."""
+    wal_bytes: int = 0
+    free_bytes: int = 0
     """Inside the file, left by what was deleted."""
     schema: str | None
     """None: the database is empty."""
-    newest_schema: str
-    damage: tuple[str, ...]
+    newest_schema: str = REVISION
+    damage: tuple[str, ...] = ()
     """What SQLite's quick_check found; empty is sound."""
-    sqlite_version: tuple[int, ...]
 
 
 def examine(path: Path, *, check: bool = True) -> Health:
@@ -50,7 +49,5 @@ def examine(path: Path, *, check: bool = True) -> Health:
         wal_bytes=wal_bytes,
         free_bytes=page * free,
         schema=schema,
-        newest_schema=REVISION,
         damage=() if found == ["ok"] else tuple(found),
-        sqlite_version=sqlite3.sqlite_version_info,
     )

@@ -11,6 +11,7 @@ from storage import event_views, views
 from storage.migrate import REVISION, VERSION_TABLE, locate, run_migrations
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_partitions import make_first
+from storage.postgres_roles import share_views
 
 TURN = "SELECT pg_advisory_xact_lock(1212498503, hashtext(current_schema()))"
 """Waits for one's turn to write. Writers take turns, so positions are given in the order of commits, and who reads on
@@ -67,12 +68,13 @@ def upgrade(
         for statement in views.statements("postgresql"):
             connection.execute(statement)
         event_views.make_all(connection)
+        share_views(connection)
     return before
 
 
 def _refuse_foreign(connection: PostgresConnection, url: str) -> None:
     rows = connection.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+        "SELECT relname FROM pg_class WHERE relnamespace = quote_ident(current_schema())::regnamespace"
         " AND relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY relname LIMIT 3"
     ).fetchall()
     if rows:

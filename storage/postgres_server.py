@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
 from psycopg import errors
 
+from hub.db_urls import plain, shown
 from hub.errors import ConfigError, SchemaMismatch, StoreError, StoreUnavailable
 from storage.postgres_connection import PostgresConnection
 
-_DRIVER = re.compile(r"^postgres(?:ql)?(?:\+psycopg)?://")
-_CREDENTIALS = re.compile(r"(?<=://)[^/]*@|\?.*", re.DOTALL)
 _OF_VALUES = (psycopg.IntegrityError, psycopg.DataError)
 _CONNECT_SECONDS = 5
 LOCK_MS = 5_000
 _IDLE_MS = 60_000
 """A writer that stops within a transaction, and with it all others, for longer loses its connection."""
-
-
-def shown(url: str) -> str:
-    """*url* without user, password and query."""
-    return _CREDENTIALS.sub("", url)
 
 
 def connect(url: str) -> PostgresConnection:
@@ -34,7 +27,7 @@ def connect(url: str) -> PostgresConnection:
     with translated(url):
         try:
             raw = psycopg.connect(
-                _DRIVER.sub("postgresql://", url),
+                plain(url),
                 autocommit=True,
                 connect_timeout=_CONNECT_SECONDS,
                 application_name="llm-hub",

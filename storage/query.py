@@ -1,46 +1,17 @@
-"""SQL written by people, read-only and bounded: what `hub sql` and `store.sql` run.
-
-Every statement is prepared twice. First, without running it, in an empty database that has the public views as tables
-and nothing else: SQLite itself resolves the names there, so what gets through names only views and its own common table
-expressions. (The name that SQLite's authorizer is given for "inside which view" cannot be trusted alone: a common table
-expression called llm_calls is reported the same way.) Then it runs on the store, in a connection that could not write
-if it wanted to.
-"""
+"""What goes into a query of the views, and what comes out, on every engine."""
 
 from __future__ import annotations
 
-import sqlite3
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from hub.errors import ForeignStore, QueryLimit, QueryRefused, StoreError, StoreUnavailable
-from storage.query_rules import FUNCTIONS, TABLE_FUNCTIONS, first_keyword
-from storage.sqlite_connection import SQLiteConnection
-from storage.views import VIEWS
+from hub.errors import QueryLimit
 
 Params = Sequence[object] | Mapping[str, object]
+"""Values for ?, in order, or for :name, by name."""
 Shadow = Mapping[str, Sequence[str]]
 """Public view to its columns."""
-
-_PROGRESS_STEPS = 10_000
-_LIMITS = {
-    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
-    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
-    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 200,
-    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 100,
-    sqlite3.SQLITE_LIMIT_VDBE_OP: 250_000,
-    sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 100,
-    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000,
-    sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER: 1_000,
-    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
-    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +23,13 @@ class Limits:
     """Rows returned; more are left out and the result says so."""
     bytes: int = 64 << 20
     """Of a single value, and of all text in the result together."""
+
+    def too_long(self) -> QueryLimit:
+        return QueryLimit(f"the query ran longer than {self.seconds:g} s", "narrow it down, or allow more time")
+
+    def too_much(self) -> QueryLimit:
+        remedy = "select fewer columns or rows, or cut long text with substr()"
+        return QueryLimit(f"the query needs more than {self.bytes >> 20} MiB", remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,254 +44,3 @@ class Result:
     def dicts(self) -> list[dict[str, Any]]:
         """Rows by column name. Of columns with the same name the last one stays."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-
-
-def run(
-    path: Path,
-    sql: str,
-    params: Params = (),
-    *,
-    limits: Limits | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Result:
-    """Run one reading statement over the public views of the SQLite store at *path*.
-
-    In the calling process: a single SQL function that computes for long can not be interrupted here; for SQL from
-    strangers use `storage.query_child.run_in_child`.
-
-    Raises:
-        QueryRefused: Not one statement, not a read, or it names something that is not public.
-        QueryLimit: Stopped at a limit.
-        StoreError: The store cannot be read.
-    """
-    limits = limits or Limits()
-    with read_only(path) as connection:
-        shadow = public_columns(connection, path)
-        _check(sql, params, shadow)
-        _confine(connection, limits, frozenset(shadow), deadline=clock() + limits.seconds, clock=clock)
-        try:
-            with closing(connection.execute(sql, params)) as cursor:
-                return _collect(cursor, limits)
-        except MemoryError:
-            raise _too_much(limits) from None
-        except sqlite3.Error as failed:
-            raise _translated(failed, path, limits) from None
-
-
-def views(path: Path) -> Shadow:
-    """The public views of the store at *path* and their columns."""
-    with read_only(path) as connection:
-        return public_columns(connection, path)
-
-
-def public_columns(connection: sqlite3.Connection, path: Path) -> Shadow:
-    """Views people may read: those of the contract, and llm_event_* for contributed events."""
-    try:
-        names = [
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY 1")
-        ]
-        found = {
-            name: [column for (column,) in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
-            for name in names
-            if name in VIEWS or name.startswith("llm_event_")
-        }
-    except sqlite3.Error as failed:
-        raise _translated(failed, path, Limits()) from None
-    if not found and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-        raise StoreUnavailable(_url(path), "it is empty", "trace a call first, or name another with --db")
-    if "llm_calls" not in found:
-        raise ForeignStore(
-            _url(path), "this is not a store of the hub", "name another file with --db, or run hub migrate"
-        )
-    return found
-
-
-@contextmanager
-def read_only(path: Path) -> Iterator[SQLiteConnection]:
-    """A connection that changes nothing, without the guard: for statements of our own.
-
-    Raises: StoreError: There is no such file, or it cannot be opened.
-    """
-    if not path.is_file():
-        raise StoreUnavailable(
-            _url(path), "there is no such file", "trace a call first, or name another file with --db"
-        )
-    connection = _connect(path)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def _connect(path: Path) -> SQLiteConnection:
-    """Read-only. A store in a folder that cannot be written, with no writer about, is read as the plain file it is."""
-    try:
-        return _prepared(path, "mode=ro")
-    except sqlite3.Error as failed:
-        wal = path.with_name(path.name + "-wal")
-        if failed.sqlite_errorname == "SQLITE_CANTOPEN" and not wal.exists():
-            try:
-                return _prepared(path, "immutable=1")
-            except sqlite3.Error:
-                pass
-        raise _translated(failed, path, Limits()) from None
-
-
-def _prepared(path: Path, mode: str) -> SQLiteConnection:
-    uri = f"file:{quote(str(path))}?{mode}"
-    connection = sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None, factory=SQLiteConnection)
-    try:
-        for pragma in ("query_only = 1", "mmap_size = 0", "cache_size = -16000"):
-            connection.execute(f"PRAGMA {pragma}")
-        if _views_may_use_json_untrusted():
-            connection.execute("PRAGMA trusted_schema = 0")
-        # Table functions register themselves at first use, which the authorizer would take for a write to the schema.
-        connection.execute("SELECT count(*) FROM sqlite_master, json_each('[]'), json_tree('[]')").fetchall()
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-@cache
-def _views_may_use_json_untrusted() -> bool:
-    """Older SQLite counts json_extract among the functions that an untrusted view must not call, and our views call it.
-    There the authorizer stands alone: its list of functions holds inside views too."""
-    with closing(sqlite3.connect(":memory:")) as empty:
-        empty.execute("CREATE VIEW uses_json AS SELECT json_extract('1', '$')")
-        empty.execute("PRAGMA trusted_schema = 0")
-        try:
-            empty.execute("SELECT * FROM uses_json")
-        except sqlite3.OperationalError:
-            return False
-    return True
-
-
-def _check(sql: str, params: Params, shadow: Shadow) -> None:
-    """Let SQLite resolve every name where nothing but public views exists. Nothing is run."""
-    keyword = first_keyword(sql)
-    if keyword not in ("SELECT", "WITH", "VALUES", "EXPLAIN"):
-        reason = f"{keyword} is not a read" if keyword else "there is no SQL to run"
-        raise QueryRefused(reason, "write one SELECT over the views: " + ", ".join(shadow))
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
-        for view, columns in shadow.items():
-            empty.execute(f'CREATE TABLE "{view}" ({", ".join(_quoted(column) for column in columns)})')
-        empty.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')").fetchall()
-        modules = {name for (name,) in empty.execute("SELECT name FROM pragma_module_list")} - TABLE_FUNCTIONS
-        guard = _Authorizer(lambda table, _column, _view: table not in modules and not table.startswith("sqlite_"))
-        for limit, value in _LIMITS.items():
-            empty.setlimit(limit, value)
-        empty.set_authorizer(guard)
-        try:
-            empty.execute(sql if keyword == "EXPLAIN" else f"EXPLAIN {sql}", params)
-        except (sqlite3.Warning, sqlite3.Error, ValueError, OverflowError) as failed:
-            raise _refusal(failed, guard.denied, shadow) from None
-
-
-def _confine(
-    connection: sqlite3.Connection,
-    limits: Limits,
-    public: frozenset[str],
-    *,
-    deadline: float,
-    clock: Callable[[], float],
-) -> None:
-    def readable(table: str, column: str, view: str | None) -> bool:
-        if table in public or table in TABLE_FUNCTIONS or not table.startswith(("hub_", "sqlite_", "pragma_")):
-            return True  # what is none of these names a common table expression
-        # count(*) over a view is reported without the view, as a read of no column.
-        return table != "hub_keys" and table.startswith("hub_") and (view is not None or column == "")
-
-    for limit, value in _LIMITS.items():
-        connection.setlimit(limit, value)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limits.bytes)
-    connection.set_authorizer(_Authorizer(readable))
-    connection.set_progress_handler(lambda: clock() > deadline, _PROGRESS_STEPS)
-
-
-class _Authorizer:
-    """Denies all but SELECT, the functions of the list, and reads that *readable* admits."""
-
-    def __init__(self, readable: Callable[[str, str, str | None], bool]) -> None:
-        self._readable = readable
-        self.denied: str | None = None
-
-    def __call__(
-        self, action: int, first: str | None, second: str | None, _database: str | None, view: str | None, /
-    ) -> int:
-        if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
-            return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_READ:
-            allowed = self._readable((first or "").lower(), second or "", view)
-            wanted = f"reading {first}"
-        elif action == sqlite3.SQLITE_FUNCTION:
-            allowed = (second or "").lower() in FUNCTIONS
-            wanted = f"the function {second}()"
-        else:
-            allowed, wanted = False, "anything but reading"
-        if allowed:
-            return sqlite3.SQLITE_OK
-        self.denied = self.denied or wanted
-        return sqlite3.SQLITE_DENY
-
-
-def _collect(cursor: sqlite3.Cursor, limits: Limits) -> Result:
-    rows: list[tuple[Any, ...]] = []
-    room = limits.bytes
-    for row in cursor:
-        if len(rows) == limits.rows:
-            return Result(_names(cursor), tuple(rows), truncated=True)
-        room -= sum(len(value) for value in row if isinstance(value, (str, bytes)))
-        if room < 0:
-            raise _too_much(limits)
-        rows.append(row)
-    return Result(_names(cursor), tuple(rows))
-
-
-def _names(cursor: sqlite3.Cursor) -> tuple[str, ...]:
-    return tuple(column[0] for column in cursor.description or ())
-
-
-def _refusal(failed: Exception, denied: str | None, shadow: Shadow) -> QueryRefused:
-    text = str(failed)
-    if denied:
-        return QueryRefused(f"{denied} is not allowed", "read the views: " + ", ".join(shadow))
-    if "one statement" in text:
-        return QueryRefused("this is more than one statement", "run them one by one")
-    if text.startswith("no such table"):
-        return QueryRefused(text, "the views are " + ", ".join(shadow))
-    if text.startswith("no such column"):
-        return QueryRefused(text, "hub sql --schema lists the columns of each view")
-    if "bindings" in text or "binding" in text or "parameter" in text:
-        return QueryRefused(text, "pass one value for each placeholder")
-    return QueryRefused(text, "correct the SQL and run it again")
-
-
-def _translated(failed: sqlite3.Error, path: Path, limits: Limits) -> QueryRefused | StoreError:
-    name, text = getattr(failed, "sqlite_errorname", None) or "", str(failed)
-    if name.startswith("SQLITE_INTERRUPT"):
-        return QueryLimit(f"the query ran longer than {limits.seconds:g} s", "narrow it down, or allow more time")
-    if name.startswith(("SQLITE_TOOBIG", "SQLITE_NOMEM")):
-        return _too_much(limits)
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
-        return StoreUnavailable(_url(path), "it is locked by another program", "try again in a moment")
-    if name.startswith("SQLITE_NOTADB"):
-        return ForeignStore(_url(path), "this is not a SQLite database", "name another file with --db")
-    if name.startswith("SQLITE_CORRUPT"):
-        return StoreError(_url(path), f"the file is damaged ({text})", "run hub doctor, and restore the newest backup")
-    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_PERM", "SQLITE_READONLY")):
-        return StoreUnavailable(_url(path), f"it cannot be read ({text})", "check the file, its folder and your rights")
-    return QueryRefused(text, "correct the SQL and run it again")
-
-
-def _too_much(limits: Limits) -> QueryLimit:
-    remedy = "select fewer columns or rows, or cut long text with substr()"
-    return QueryLimit(f"the query needs more than {limits.bytes >> 20} MiB", remedy)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _url(path: Path) -> str:
-    return f"sqlite:///{path}"

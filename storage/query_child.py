@@ -13,7 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from hub.errors import QueryLimit, QueryRefused, StoreError
-from storage.query import Limits, Params, Result, run
+from storage.query import Limits, Params, Result
+from storage.sqlite_query import run
 
 _GRACE_SECONDS = 0.5
 _MEMORY_BYTES = 512 << 20
@@ -21,8 +22,8 @@ _SORT_FILE_BYTES = 1 << 30
 
 
 def run_in_child(path: Path, sql: str, params: Params = (), *, limits: Limits | None = None) -> Result:
-    """What `storage.query.run` does, from a process that may be killed. Meant for commands: it forks, which a program
-    with threads should not do."""
+    """What `storage.sqlite_query.run` does, from a process that may be killed. Meant for commands: it forks, which a
+    program with threads should not do."""
     limits = limits or Limits()
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
@@ -31,7 +32,7 @@ def run_in_child(path: Path, sql: str, params: Params = (), *, limits: Limits | 
         _start(child)
         theirs.close()
         if not ours.poll(limits.seconds + _GRACE_SECONDS):
-            raise QueryLimit(f"the query ran longer than {limits.seconds:g} s", "narrow it down, or allow more time")
+            raise limits.too_long()
         answer = ours.recv()
     except EOFError:
         raise QueryLimit("the query's process ended without an answer", "select fewer rows or shorter text") from None

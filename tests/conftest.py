@@ -13,10 +13,11 @@ from storage.postgres import PostgresStore
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
 from tests.calls_of import ListHub
+from tests.filled_store import fill
 from tests.listlog import ListLog, recorder_on
-from tests.postgres_kit import empty, migrate
+from tests.postgres_kit import empty
 from tests.postgres_server import Server
-from tests.postgres_shared import fresh_database, let_go, own_server, server_url
+from tests.postgres_shared import fresh_database, let_go, migrated_database, own_server, server_url
 
 pytest.register_assert_rewrite("tests.contracts")
 
@@ -55,8 +56,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def database_of_many() -> Iterator[str]:
-    with fresh_database(server_url()) as url:
-        migrate(url)
+    with migrated_database(server_url()) as url:
         yield url
 
 
@@ -77,6 +77,27 @@ def sql_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlSto
         store = PostgresStore(request.getfixturevalue("migrated_postgres_url"))
     yield store
     store.close()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def filled_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, list[str]]]:
+    """A store of each engine that holds what `tests.filled_store` writes: its URL, or the file's path, and the ids of
+    its calls. To be read only."""
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("filled") / "calls.db"
+        yield str(path), fill(path)
+    else:
+        with migrated_database(server_url()) as url:
+            yield url, fill(url)
+
+
+@pytest.fixture
+def own_migrated_url() -> Iterator[str]:
+    """Of such a database that no other test will have."""
+    with migrated_database(server_url()) as url:
+        yield url
 
 
 @pytest.fixture

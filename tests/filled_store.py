@@ -10,6 +10,7 @@ import orjson
 
 from hub.calls import Call
 from hub.session import session
+from storage import open_store
 from storage.sqlite import SQLiteStore
 from tests.listlog import ListLog, recorder_on
 
@@ -25,8 +26,8 @@ ASKED = {
 }
 
 
-def fill(path: Path) -> list[str]:
-    """Write eight calls, oldest first, and a contributed event. Returns: their ids."""
+def fill(where: Path | str) -> list[str]:
+    """Write eight calls, oldest first, and a contributed event, to a file or a database. Returns: their ids."""
     log = ListLog()
     recorder = recorder_on(log)
     ids = []
@@ -61,7 +62,7 @@ def fill(path: Path) -> list[str]:
     begin(HOSTILE).end({"messages": said(HOSTILE), "usage": usage})
     begin("Still running")
     recorder.emit("acme:rate_limit", {"retry_after_ms": 3000.0})
-    store = SQLiteStore(path)
+    store = open_store(where) if isinstance(where, str) else SQLiteStore(where)
     store.append(orjson.loads(_spread(orjson.dumps(log.records).decode())))
     store.close()
     return [_spread(call_id) for call_id in ids]

@@ -29,11 +29,14 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
+from psycopg import sql
 
+from tests.postgres_kit import migrate
 from tests.postgres_server import Server, end_what_runs_in, make_pristine
 
 REPOSITORY = Path(__file__).parents[1]
 _PATIENCE = 60.0
+_TEMPLATE = "hub_test_migrated"
 
 
 def server_url() -> str:
@@ -67,13 +70,35 @@ def fresh_database(server: str, template: str = "template0") -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'")
     try:
-        yield urlsplit(server)._replace(path=f"/{name}").geturl()
+        yield _named(server, name)
     finally:
         with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
             roles = connection.execute("SELECT rolname FROM pg_roles WHERE starts_with(rolname, %s)", (name,))
             for (role,) in roles.fetchall():
-                connection.execute(f'DROP ROLE "{role}"')
+                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+@contextmanager
+def migrated_database(server: str) -> Iterator[str]:
+    """As `fresh_database`, with the hub's schema."""
+    if os.environ.get("HUB_TEST_POSTGRES_URL"):  # a template would be left there
+        with fresh_database(server) as url:
+            migrate(url)
+            yield url
+        return
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(1)")
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_TEMPLATE,)).fetchone() is None:
+            connection.execute(f"CREATE DATABASE {_TEMPLATE}_unfinished TEMPLATE template0 ENCODING 'UTF8'")
+            migrate(_named(server, f"{_TEMPLATE}_unfinished"))
+            connection.execute(f"ALTER DATABASE {_TEMPLATE}_unfinished RENAME TO {_TEMPLATE}")
+    with fresh_database(server, _TEMPLATE) as url:
+        yield url
+
+
+def _named(server: str, database: str) -> str:
+    return urlsplit(server)._replace(path=f"/{database}").geturl()
 
 
 def let_go(*, and_wait: bool) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.config import MIB, Settings, known, load, shown_url
+from hub import db_urls
+from hub.config import MIB, Settings, known, load
 from hub.errors import ConfigError
 
 DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -181,11 +182,27 @@ def test_two_ways_to_name_a_database_lead_to_one_spool_folder(tmp_path: Path) ->
         ("postgresql://u:p%40ss@host/db?sslkey=k", "postgresql://u:***@host/db"),
         ("postgresql://u:p@ss/w:o?rd@host/db", "postgresql://u:***@host/db"),
         ("postgresql://host/db", "postgresql://host/db"),
+        ("postgresql://u@host/db?password=p@ss", "postgresql://u@host/db"),
+        ("postgresql://u:p@host/db?sslpassword=p@ss", "postgresql://***"),
+        ("postgresql://[::1]:5432/db?password=p@ss", "postgresql://***"),
+        ("postgresql:///db?host=/run&password=p@ss", "postgresql:///db"),
+        ("postgresql://u:123?4@host/db", "postgresql://***"),
         ("sqlite:////a:b@c.db", "sqlite:////a:b@c.db"),
     ],
 )
 def test_passwords_are_not_shown(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
+    assert db_urls.shown(url) == shown
+
+
+def test_of_a_server_what_chooses_the_database_chooses_the_spool_folder(tmp_path: Path) -> None:
+    def root(url: str) -> Path:
+        return load({"db_url": url}, {}, tmp_path).spool_root
+
+    one = root("postgresql://u:old@host/db?options=-csearch_path%3Dhub&sslmode=require")
+    assert one == root("postgres://u:new@host/db?sslmode=disable&options=-csearch_path%3Dhub")
+    assert one == root("postgresql+psycopg://u@host/db?options=-csearch_path%3Dhub")
+    assert one != root("postgresql://u@host/db")
+    assert root("postgresql:///db?host=/run/a") != root("postgresql:///db?host=/run/b")
 
 
 def test_the_settings_object_shows_no_query(tmp_path: Path) -> None:

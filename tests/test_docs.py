@@ -116,8 +116,13 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_examples_of_a_document_run(document: Path, environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_examples_of_a_document_run(
+    document: Path, environment: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     work = tmp_path / "work"
+    if "$DATABASE_URL" in document.read_text():
+        url = request.getfixturevalue("postgres_url")
+        environment |= {"DATABASE_URL": url, "READER": f"{url.rpartition('/')[2]}_reader"}
     program = Program(document, work, environment)
     try:
         for block in blocks(document):

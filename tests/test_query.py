@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from hub.errors import ForeignStore, QueryLimit, QueryRefused, StoreError, StoreUnavailable
-from storage.query import Limits, Params, Result, run, views
+from storage.query import Limits, Params, Result
 from storage.query_child import run_in_child
+from storage.sqlite_query import run, views
 from storage.views import VIEWS
 from tests.filled_store import fill
 

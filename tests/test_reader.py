@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,21 +20,15 @@ from tests.factories import Factory
 from tests.filled_store import fill
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reader, list[str]]:
-    path = tmp_path_factory.mktemp("reader") / "calls.db"
-    ids = fill(path)
-    return Reader(load({"db_url": str(path)}, {}, path.parent)), ids
+@pytest.fixture
+def reader(filled_store: tuple[str, list[str]]) -> Iterator[Reader]:
+    with Reader(load({"db_url": filled_store[0]}, {}, Path.cwd())) as reader:
+        yield reader
 
 
 @pytest.fixture
-def reader(filled: tuple[Reader, list[str]]) -> Reader:
-    return filled[0]
-
-
-@pytest.fixture
-def ids(filled: tuple[Reader, list[str]]) -> list[str]:
-    return filled[1]
+def ids(filled_store: tuple[str, list[str]]) -> list[str]:
+    return filled_store[1]
 
 
 def test_calls_are_mappings_newest_first(reader: Reader, ids: list[str]) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hub.cli import shapes
-from hub.cli.opening import chosen_by, is_missing
+from hub.cli.opening import chosen_by, is_missing, place
 from hub.config import Settings, settings_file
 from hub.errors import HubError, StoreError
 from hub.own_prices import quoted
@@ -39,19 +41,28 @@ def all_findings(reader: Reader, *, quick: bool = False) -> list[Finding]:
     found = [_place(reader)]
     if not is_missing(reader):
         try:
-            health = examine(reader.path, check=not quick)
+            health = _examine(reader.settings, check=not quick)
         except StoreError as error:
             found.append(Finding("store", "fail", f"{error.url}: {error.reason}", error.remedy))
         else:
             found += _store(reader, health)
     live = list(_spools(reader.settings, found))
-    found += _writers(live)
+    if reader.settings.sqlite_path is not None:
+        found += _writers(live)
     found.append(_telemetry(reader.settings, os.environ))
     return found
 
 
+def _examine(settings: Settings, *, check: bool) -> Health:
+    if settings.sqlite_path is not None:
+        return examine(settings.sqlite_path, check=check)
+    from storage.postgres_health import examine as examine_database
+
+    return examine_database(settings.db_url)
+
+
 def _place(reader: Reader) -> Finding:
-    where = f"{reader.path} (chosen by {chosen_by(reader.settings)})"
+    where = f"{place(reader.settings)} (chosen by {chosen_by(reader.settings)})"
     if not is_missing(reader):
         return Finding("place", "ok", where)
     return Finding("place", "note", f"{where}: there is no store yet", "trace a call, or run hub demo")
@@ -70,7 +81,7 @@ def _store(reader: Reader, health: Health) -> Iterator[Finding]:
         yield Finding(
             "integrity", "fail", "; ".join(health.damage), "restore the newest backup beside the file; spools are kept"
         )
-    else:
+    elif reader.settings.sqlite_path is not None:
         yield Finding("integrity", "ok", "SQLite finds no damage")
     for check in (_growth, _statuses, _sampling, _usage, _prices, _losses, _marks):
         try:
@@ -113,13 +124,17 @@ def _statuses(reader: Reader, _health: Health) -> Iterator[Finding]:
 
 
 def _sampling(reader: Reader, _health: Health) -> Iterator[Finding]:
-    count = reader.sql(
-        "SELECT sum(json_extract(data, '$.calls')) FROM llm_events WHERE type = 'hub:unsampled'", limits=_PATIENT
-    ).rows[0][0]
+    count = sum(data.get("calls", 0) for data in _told(reader, "hub:unsampled"))
     if count:
         yield Finding(
             "sampling", "note", f"{shapes.many(count, 'call')} of ended programs left out, as HUB_SAMPLE_RATE told them"
         )
+
+
+def _told(reader: Reader, event_type: str) -> list[dict[str, Any]]:
+    """The payloads of the hub's own events of a type, which are few."""
+    found = reader.sql("SELECT data FROM llm_events WHERE type = ?", (event_type,), limits=_PATIENT)
+    return [json.loads(data) for (data,) in found.rows]
 
 
 def _usage(reader: Reader, _health: Health) -> Iterator[Finding]:
@@ -172,11 +187,10 @@ def _lines_to_add(reader: Reader, rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _losses(reader: Reader, _health: Health) -> Iterator[Finding]:
-    rows = reader.sql(
-        "SELECT coalesce(json_extract(data, '$.sink'), 'all sinks'), json_extract(data, '$.reason'), "
-        "sum(json_extract(data, '$.count')) FROM llm_events WHERE type = 'hub:dropped' GROUP BY 1, 2 ORDER BY 1, 2",
-        limits=_PATIENT,
-    ).rows
+    counts = Counter[tuple[str, str]]()
+    for data in _told(reader, "hub:dropped"):
+        counts[data.get("sink") or "all sinks", data.get("reason", "")] += data.get("count", 0)
+    rows = [(sink, reason, count) for (sink, reason), count in sorted(counts.items())]
     missing = [row for row in rows if row[0] in ("all sinks", "store")]
     if missing:
         remedy = "a larger HUB_SPOOL_BYTES holds longer bursts"
@@ -198,9 +212,9 @@ def _named(drops: Iterable[Sequence[object]]) -> str:
 
 def _marks(reader: Reader, _health: Health) -> Iterator[Finding]:
     shed, sanitised, redacted = reader.sql(
-        "SELECT count(json_extract(data, '$.shed')), count(json_extract(data, '$.sanitised')), "
-        "count(json_extract(data, '$.redacted')) FROM llm_events WHERE data LIKE '%\"shed\":%' "
-        "OR data LIKE '%\"sanitised\":%' OR data LIKE '%\"redacted\":%'",
+        "SELECT count(CASE WHEN data LIKE '%\"shed\":%' THEN 1 END), "
+        "count(CASE WHEN data LIKE '%\"sanitised\":%' THEN 1 END), "
+        "count(CASE WHEN data LIKE '%\"redacted\":%' THEN 1 END) FROM llm_events",
         limits=_PATIENT,
     ).rows[0]
     if sanitised or redacted:

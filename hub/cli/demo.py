@@ -12,7 +12,7 @@ import typer
 
 from hub.cli import shapes
 from hub.cli.guard import FAILED_CHECK, USAGE, say
-from hub.cli.opening import settings_for
+from hub.cli.opening import place, settings_for
 from hub.own_packages import check
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.status import Status
     from rich.table import Table
 
+    from hub.config import Settings
     from hub.demo.day import Day
     from hub.reader import Reader, StoredCall
     from hub.replays import Replay
@@ -32,7 +33,7 @@ with ranked as (
   select *, percent_rank() over (partition by request_model order by duration_ms) as rank from llm_calls
 )
 select request_model, count(*) as calls, count(case when status <> 'ok' then 1 end) as failed,
-  sum(input_tokens) as input, sum(output_tokens) as output, round(sum(cost_usd), 6) as usd,
+  sum(input_tokens) as input, sum(output_tokens) as output, round(sum(cost_nanos) / 1e9, 6) as usd,
   round(min(case when rank >= 0.95 then duration_ms end)) as p95_ms
 from ranked where counted = 1 group by 1 order by calls desc"""
 
@@ -63,7 +64,7 @@ def demo(
     from hub.reader import Reader
 
     with Reader(settings_for(url)) as reader:
-        option = "" if db is None and "HUB_DB_URL" in os.environ else f" --db {_short(reader.path)}"
+        option = "" if db is None and "HUB_DB_URL" in os.environ else f" --db {_short(reader.settings)}"
         _show(screen, reader, option)
         _show_replay(screen, reader, option, done.replayed)
         _say_what_next(screen, reader, option)
@@ -143,8 +144,10 @@ def _show_replay(screen: Console, reader: Reader, option: str, replayed: Replay)
 
 
 def _say_what_next(screen: Console, reader: Reader, option: str) -> None:
-    size = shapes.size(reader.path.stat().st_size)
-    screen.print(f"\nThe store is {reader.path} ({size}), a SQLite file. What to type next:\n")
+    path, what = reader.settings.sqlite_path, "a PostgreSQL database"
+    if path is not None:
+        what = f"a SQLite file of {shapes.size(path.stat().st_size)}"
+    screen.print(f"\nThe store is {place(reader.settings)}, {what}. What to type next:\n")
     for command in (
         f"hub calls{option} --where \"status <> 'ok'\"",
         f"hub show{option} @last",
@@ -171,9 +174,11 @@ def _worth_telling(reader: Reader) -> StoredCall:
     return found[0] if found else reader.call("@last")
 
 
-def _short(path: Path) -> str:
-    """*path* as one would type it here."""
-    here = Path.cwd()
+def _short(settings: Settings) -> str:
+    """The store as one would type it here; of a server's password there stay three stars."""
+    path, here = settings.sqlite_path, Path.cwd()
+    if path is None:
+        return settings.shown_db_url
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from hub.cli import shapes
 from hub.cli.guard import FAILED_CHECK, say
-from hub.cli.opening import chosen_by, is_missing, open_for_reading
+from hub.cli.opening import chosen_by, is_missing, open_for_reading, place
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import console, write_json
 from hub.errors import NotFound
@@ -51,7 +51,7 @@ def diff(
 def refuse_missing(reader: Reader, wanted: str) -> None:
     """Raises: NotFound: There is no store yet."""
     if is_missing(reader):
-        where = f"{reader.path}, chosen by {chosen_by(reader.settings)}"
+        where = f"{place(reader.settings)}, chosen by {chosen_by(reader.settings)}"
         raise NotFound("call", wanted, f"there is no store yet ({where}); hub demo makes one")
 
 

@@ -21,7 +21,9 @@ from hub.cli.replay import replay
 from hub.cli.reprice import reprice
 from hub.cli.show import show
 from hub.cli.sql import sql
+from hub.cli.stats import stats
 from hub.cli.tail import tail
+from hub.cli.values import PairCommand
 
 app = typer.Typer(
     name="hub",
@@ -39,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "tail": tail,
     "sql": sql,
+    "stats": stats,
     "replay": replay,
     "diff": diff,
     "doctor": doctor,
@@ -48,7 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 for name, command in COMMANDS.items():
-    app.command(name)(guarded(command))
+    app.command(name, cls=PairCommand if command is sql else None)(guarded(command))
 app.command("ls", hidden=True, help="The same as calls.")(guarded(calls))
 app.add_typer(config, name="config")
 

@@ -5,25 +5,84 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from hub.cli.guard import say
-from hub.cli.opening import chosen_by, recover_first, settings_for
-from hub.cli.options import Db, Json, chosen_format
+from hub.cli.opening import chosen_by, place, recover_first, settings_for
+from hub.cli.options import Db, Format, Json, chosen_format
 from hub.cli.output import write_json
 from hub.config import Settings
-from hub.errors import ConfigError, StoreUnavailable
+from hub.errors import StoreUnavailable
 
 
-def migrate(db: Db = None, json: Json = False) -> None:
-    """Bring the store to the newest schema, after a backup beside it, or make it. Safe to run again."""
+def migrate(
+    read_role: Annotated[
+        str | None,
+        typer.Option(
+            "--read-role",
+            metavar="NAME",
+            help="On PostgreSQL: make a login as well that sees the views only. Its URL is shown once.",
+            show_default=False,
+        ),
+    ] = None,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Bring the store to the newest schema, or make it. Safe to run again.
+
+    A SQLite file is kept as it was beside the new one. PostgreSQL is never migrated but by this command.
+    """
+    form = chosen_format(json)
+    settings = settings_for(db)
+    if settings.sqlite_path is None:
+        _migrate_database(settings, read_role, form)
+    elif read_role is not None:
+        raise typer.BadParameter("--read-role is for PostgreSQL; a file is read by who may read the file")
+    else:
+        _migrate_file(settings.sqlite_path, form)
+
+
+def _migrate_database(settings: Settings, read_role: str | None, form: Format) -> None:
+    from storage import require_driver
+
+    require_driver(settings.db_url)
+    from storage.migrate import REVISION
+    from storage.postgres_migrate import upgrade
+    from storage.postgres_roles import make_reader
+    from storage.postgres_server import connect, translated
+
+    where, role = settings.shown_db_url, None
+    connection = connect(settings.db_url)
+    with closing(connection.raw), translated(settings.db_url):
+        before = upgrade(connection, where)
+        if read_role is not None:
+            role = make_reader(connection, settings.db_url, read_role)
+    if form == "json":
+        facts = {"store": where, "before": before, "after": REVISION, "backup": None}
+        write_json(facts if role is None else {**facts, "read_role": role._asdict()})
+        return
+    typer.echo(f"{where} {_became(before, REVISION)}.")
+    if role is not None:
+        made = f"made; its URL, shown this once: {role.url}" if role.url else "has what it needs"
+        typer.echo(f"The login {read_role} {made}")
+    if role is not None and role.left:
+        say(f"hub: {read_role} may do more than read until an owner of the database, or a superuser, runs:")
+        for statement in role.left:
+            say(f"  {statement};")
+
+
+def _became(before: str | None, after: str) -> str:
+    if before == after:
+        return f"has the newest schema, {after}"
+    return f"was made with schema {after}" if before is None else f"had schema {before} and has {after}"
+
+
+def _migrate_file(path: Path, form: Format) -> None:
     from storage.health import examine
     from storage.sqlite import SQLiteStore
 
-    form = chosen_format(json)
-    settings = settings_for(db)
-    path = _file(settings)
     before = examine(path, check=False).schema if path.exists() else None
     with closing(SQLiteStore(path)) as store:
         store.read_all(limit=1)  # the first use of a store makes or upgrades it
@@ -47,33 +106,25 @@ def migrate(db: Db = None, json: Json = False) -> None:
 
 def rebuild(db: Db = None, json: Json = False) -> None:
     """Make all tables that follow from events anew: calls, messages, costs. Rates used once are kept."""
-    from storage.sqlite import SQLiteStore
+    from storage import open_store
 
     form = chosen_format(json)
     settings = settings_for(db)
-    path = existing_store(settings)
+    existing_store(settings)
     recover_first(settings)
-    with closing(SQLiteStore(path)) as store, progress_bar("Rebuilding from events") as advance:
+    with closing(open_store(settings.db_url)) as store, progress_bar("Rebuilding from events") as advance:
         events = store.rebuild(advance)
     if form == "json":
-        write_json({"store": str(path), "events": events})
+        write_json({"store": place(settings), "events": events})
     else:
-        typer.echo(f"Rebuilt {path} from {events:,} events.")
+        typer.echo(f"Rebuilt {place(settings)} from {events:,} events.")
 
 
-def _file(settings: Settings) -> Path:
-    if settings.sqlite_path is None:
-        raise ConfigError("db_url", settings.shown_db_url, "only SQLite stores can be kept up: sqlite:///FILE")
-    return settings.sqlite_path
-
-
-def existing_store(settings: Settings) -> Path:
-    """The store's file. Raises: StoreUnavailable: There is none yet."""
-    path = _file(settings)
-    if not path.exists():
+def existing_store(settings: Settings) -> None:
+    """Raises: StoreUnavailable: The store's file is not there yet."""
+    if settings.sqlite_path is not None and not settings.sqlite_path.exists():
         why = f"there is no store yet (chosen by {chosen_by(settings)})"
         raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
-    return path
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def recover_first(settings: Settings) -> None:
 
     root = settings.spool_root
     try:
-        if settings.sqlite_path is None or all(is_held(folder) for folder in folders(root)):
+        if all(is_held(folder) for folder in folders(root)):
             return
     except OSError as error:
         say(f"hub: whether events wait in {root} cannot be seen: {error.strerror}")
@@ -62,7 +62,12 @@ def recover_first(settings: Settings) -> None:
 
 def is_missing(reader: Reader) -> bool:
     """There is no store yet: nothing was ever traced into it."""
-    return not reader.path.exists() or reader.path.stat().st_size == 0
+    return reader.is_missing()
+
+
+def place(settings: Settings) -> str:
+    """Where the store is, for people."""
+    return str(settings.sqlite_path or settings.shown_db_url)
 
 
 def chosen_by(settings: Settings) -> str:
@@ -73,7 +78,7 @@ def chosen_by(settings: Settings) -> str:
 
 def say_empty(settings: Settings, *, filtered: bool = False) -> None:
     """Tell which store has nothing to show, and how to fill it."""
-    where = f"{settings.sqlite_path or settings.shown_db_url} (chosen by {chosen_by(settings)})"
+    where = f"{place(settings)} (chosen by {chosen_by(settings)})"
     if filtered:
         say(f"No calls match in {where}.")
     else:

@@ -9,7 +9,7 @@ import typer
 
 from hub.cli import shapes
 from hub.cli.calls import COLOURS, model_of, preview
-from hub.cli.opening import chosen_by, is_missing, open_for_reading
+from hub.cli.opening import chosen_by, is_missing, open_for_reading, place
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import console, parsed, write_json
 from hub.errors import NotFound
@@ -48,7 +48,7 @@ def show(
     form = chosen_format(json)
     reader = open_for_reading(db)
     if is_missing(reader):
-        where = f"{reader.path}, chosen by {chosen_by(reader.settings)}"
+        where = f"{place(reader.settings)}, chosen by {chosen_by(reader.settings)}"
         raise NotFound("call", call_id, f"there is no store yet ({where}); hub demo makes one")
     call = reader.call(call_id)
     if raw:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -45,7 +44,9 @@ def tail(
         int | None, typer.Option("--limit", min=1, help="Stop after this many calls.", show_default=False)
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop when there is nothing more at the moment.")] = False,
-    interval: Annotated[float, typer.Option("--interval", min=0.05, max=60, help="Seconds between two looks.")] = 0.5,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.05, max=60, help="Seconds between two looks, at least.")
+    ] = 0.5,
     db: Db = None,
     json: Json = False,
     jsonl: Jsonl = False,
@@ -84,11 +85,11 @@ def _followed(reader: Reader, last: int, interval: float, *, once: bool) -> Iter
                     yield batch
                     continue
             except StoreUnavailable:
-                if once:
+                if once or position is None:
                     raise
         if once:
             return
-        time.sleep(interval)
+        reader.wait(interval)
 
 
 def _start(reader: Reader, last: int) -> int:
@@ -96,7 +97,7 @@ def _start(reader: Reader, last: int) -> int:
     # One statement: what is written between two would be passed over.
     found = reader.sql(
         "SELECT coalesce(min(position) - 1, (SELECT max(position) FROM llm_events), 0) FROM "
-        "(SELECT position FROM llm_events WHERE type = 'llm:response' ORDER BY position DESC LIMIT ?)",
+        "(SELECT position FROM llm_events WHERE type = 'llm:response' ORDER BY position DESC LIMIT ?) AS newest",
         (last,),
     )
     return int(found.rows[0][0])
