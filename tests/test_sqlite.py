@@ -17,7 +17,6 @@ from uuid import UUID
 import pytest
 
 from hub.errors import ConfigError, ForeignStore, StoreError, StoreUnavailable
-from hub.price_list import PriceList, Prices
 from storage import open_store
 from storage import sqlite_file as files
 from storage.sqlite import SQLiteStore
@@ -283,41 +282,6 @@ def test_erased_text_is_in_none_of_the_files(store: SQLiteStore, factory: Factor
     store.append(factory.calls(2))
     for file in store.path.parent.glob("calls.db*"):
         assert secret.encode() not in file.read_bytes(), file
-
-
-class Listed(PriceList):
-    """A price list that tests can change."""
-
-    source = "ours"
-
-    def __init__(self, version: str, rate: str | None) -> None:
-        self.version = version
-        self.rate = rate
-
-    def load(self) -> None:
-        return
-
-    def card(self, provider: str | None, model: str) -> list[dict[str, object]] | None:
-        return None if self.rate is None else [{"rates": {"input": self.rate, "output": self.rate}}]
-
-
-@pytest.mark.parametrize("before", ["1", None])
-def test_new_prices_are_for_new_calls_and_a_rebuild_keeps_the_old(
-    tmp_path: Path, factory: Factory, before: str | None
-) -> None:
-    path = tmp_path / "calls.db"
-    for listed in (Listed("1", before), Listed("2", "3"), Listed("3", "3")):
-        store = SQLiteStore(path, prices=Prices(listed=listed), wall=lambda: factory.now - 1)
-        factory.now += 10**9
-        store.append(factory.call())
-        live = projections(path)
-        store.rebuild()
-        assert projections(path) == live
-        store.close()
-    old = None if before is None else 750
-    costs = rows(path, "SELECT cost_nanos, price_version FROM llm_calls ORDER BY started_at")
-    assert [row["cost_nanos"] for row in costs] == [old, 2250, 2250]
-    assert costs[2]["price_version"] == "2", "the same rates in a newer list are no new price"
 
 
 def test_writing_needs_no_sqlalchemy(tmp_path: Path) -> None:
