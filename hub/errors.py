@@ -3,6 +3,7 @@
 HubError
 ├── ConfigError            a setting that cannot be used
 ├── NameClash              another package has the name of one of the hub's (also an ImportError)
+├── MissingExtra           packages of an extra are not installed (also an ImportError)
 ├── NotTraceable           hub.traced was given something without a call method (also a TypeError)
 ├── InvalidEvent           a contributed event or event class that cannot be registered or emitted (also a ValueError)
 ├── NotFound               no such call, session or event
@@ -44,6 +45,14 @@ class NameClash(HubError, ImportError):
             path=found,
         )
         self.found, self.wanted = found, wanted
+
+
+class MissingExtra(HubError, ImportError):
+    """Something that only an extra of the distribution brings. *what* begins the sentence: "Parquet needs ..."."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs packages that are not installed; run: pip install 'llm-hub[{extra}]'")
+        self.what, self.extra = what, extra
 
 
 class NotTraceable(HubError, TypeError):
