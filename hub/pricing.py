@@ -160,14 +160,25 @@ class PriceBook:
         rows = self._rows.get((provider or "", model))
         return rows[-1][0] if rows else None
 
+    def at(self, provider: str | None, model: str, at_ns: int) -> PriceRow | None:
+        """The card for calls that began at *at_ns*."""
+        found = self._at(provider, model, at_ns)
+        return found and found[0]
+
     def cost(self, provider: str | None, model: str, usage: Usage, at_ns: int) -> Cost | None:
         """What a call that began at *at_ns* cost; None when that is unknown."""
+        found = self._at(provider, model, at_ns)
+        if found is None:
+            return None
+        row, offers = found
+        nanos = cost_of(usage, offers, at_ns)
+        return None if nanos is None else Cost(nanos, row.source, row.version)
+
+    def _at(self, provider: str | None, model: str, at_ns: int) -> tuple[PriceRow, list[_Offer]] | None:
         rows = self._rows.get((provider or "", model))
         if not rows:
             return None
-        row, offers = next((entry for entry in reversed(rows) if entry[0].effective_ns <= at_ns), rows[0])
-        nanos = cost_of(usage, offers, at_ns)
-        return None if nanos is None else Cost(nanos, row.source, row.version)
+        return next((entry for entry in reversed(rows) if entry[0].effective_ns <= at_ns), rows[0])
 
 
 def _parse(offer: Mapping[str, Any]) -> _Offer:

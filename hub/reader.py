@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +16,13 @@ from typing import Any, Protocol
 from hub.config import Settings, load
 from hub.errors import AmbiguousId, ConfigError, NotFound, QueryRefused
 from hub.events import Event, EventRecord, decode, upcast
-from hub.store import Cursor
+from hub.pricing import PriceRow
+from hub.store import Cursor, Page
+from storage.append import price_rows
+from storage.engine import Connection
 from storage.query import Limits, Params, Result, Shadow, public_columns, read_only, run, views
 from storage.query_child import run_in_child
-from storage.reading import log_page, stream_page
+from storage.reading import LogState, log_page, log_state, stream_page
 from storage.sqlite_file import translated
 
 Where = str | Mapping[str, object]
@@ -181,21 +185,46 @@ class Reader:
 
     def records(self, *, after: int = 0, types: Sequence[str] | None = None) -> Iterator[EventRecord]:
         """As `events`, as plain dicts."""
-        cursor: Cursor | None = Cursor(str(after))
+        return (upcast(record) for page in self.pages(Cursor(str(after)), types=types) for record in page.events)
+
+    def pages(
+        self, after: Cursor | None = None, *, types: Sequence[str] | None = None, until: Cursor | None = None
+    ) -> Iterator[Page]:
+        """The log in pages, events as they are stored: not upcast.
+
+        Args:
+            until: Leave out what lies behind; without *types* only.
+        """
         while True:
-            with read_only(self.path) as connection, translated(self.path):
-                public_columns(connection, self.path)
-                page = log_page(connection, cursor, types, _PAGE)
-            yield from map(upcast, page.events)
+            with self._reading() as connection:
+                page = log_page(connection, after, types, _PAGE, until)
+            yield page
             if len(page.events) < _PAGE:
                 return
-            cursor = page.next
+            after = page.next
+
+    def log_state(self) -> LogState:
+        """Where the log ends now, and what tells it from another."""
+        with self._reading() as connection:
+            return log_state(connection)
+
+    def prices(self) -> list[PriceRow]:
+        """The price cards that costs were computed by, of each model the oldest first."""
+        with self._reading() as connection:
+            return price_rows(connection)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """For statements of our own, in a store that is one."""
+        with read_only(self.path) as connection, translated(self.path):
+            public_columns(connection, self.path)
+            yield connection
 
     def stream(self, call_id: str) -> list[EventRecord]:
         """The events of one call with their content, upcast, in order."""
         found: list[EventRecord] = []
         while True:
-            with read_only(self.path) as connection, translated(self.path):
+            with self._reading() as connection:
                 page = stream_page(connection, call_id, found[-1]["version"] if found else 0, _PAGE)
             found += map(upcast, page)
             if len(page) < _PAGE:

@@ -43,6 +43,8 @@ class Memory:
         self.first_results: dict[ResultKey, str] = {}
         self.book = PriceBook()
         self.checked_prices: set[tuple[str | None, str]] = set()
+        self.settled_prices: set[tuple[str | None, str]] = set()
+        """Their cards came with the calls, see `storage.adopting`: no price list has a say."""
         self.tombstones = Tombstones((), self.keys)
 
     def refresh(self, connection: Connection, epoch: int) -> None:
@@ -70,15 +72,31 @@ class Memory:
         self.contents.update(found)
 
 
-def read_prices(connection: Connection) -> PriceBook:
-    """All cards of a store."""
-    book = PriceBook()
-    rows = connection.execute("SELECT provider, model, effective_ns, source, version, card FROM hub_prices")
-    book.add(
+def price_rows(connection: Connection) -> list[PriceRow]:
+    """All cards of a store, of each model the oldest first."""
+    rows = connection.execute(
+        "SELECT provider, model, effective_ns, source, version, card FROM hub_prices"
+        " ORDER BY provider, model, effective_ns"
+    )
+    return [
         PriceRow(provider, model, effective_ns, source, version, None if card is None else orjson.loads(card))
         for provider, model, effective_ns, source, version, card in rows
-    )
+    ]
+
+
+def read_prices(connection: Connection) -> PriceBook:
+    """All cards of a store, ready to compute with."""
+    book = PriceBook()
+    book.add(price_rows(connection))
     return book
+
+
+def insert_price(connection: Connection, row: PriceRow) -> None:
+    card = None if row.card is None else orjson.dumps(row.card).decode()
+    connection.execute(
+        "INSERT INTO hub_prices (provider, model, effective_ns, source, version, card) VALUES (?, ?, ?, ?, ?, ?)",
+        (*row[:5], card),
+    )
 
 
 def read_counters(connection: Connection) -> dict[str, int]:
@@ -195,12 +213,12 @@ class Append:
     def _price(self, projector: Projector) -> None:
         """Keep the cards that are needed for the first time, or that the price list has changed since."""
         memory, prices = self._memory, self._prices
-        for provider, model in projector.priced_models() - memory.checked_prices:
+        for provider, model in projector.priced_models() - memory.checked_prices - memory.settled_prices:
             held = memory.book.newest(provider, model)
             if held is None or (held.source == prices.source and held.version != prices.version):
                 card = prices.card(provider, model)
                 if held is None or card != held.card:
-                    effective = 0 if held is None else self._after_all_priced()
+                    effective = 0 if held is None else max(self._after_all_priced(), held.effective_ns + 1)
                     self._keep_price(PriceRow(provider or "", model, effective, prices.source, prices.version, card))
             memory.checked_prices.add((provider, model))
 
@@ -211,10 +229,6 @@ class Append:
         return 0 if row is None or row[0] is None else int(row[0]) + 1
 
     def _keep_price(self, row: PriceRow) -> None:
-        card = None if row.card is None else orjson.dumps(row.card).decode()
-        self._connection.execute(
-            "INSERT INTO hub_prices (provider, model, effective_ns, source, version, card) VALUES (?, ?, ?, ?, ?, ?)",
-            (*row[:5], card),
-        )
+        insert_price(self._connection, row)
         self._memory.book.add([row])
         self._counters["epoch"] += 1
