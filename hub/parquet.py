@@ -33,7 +33,7 @@ def write_parquet(
     *,
     metadata: Callable[[], Mapping[str, str]] | None = None,
 ) -> int:
-    """Write rows to *path*, which stands there only when it is whole. An existing file is replaced.
+    """Write rows to *path*, for its owner alone; it stands there only when it is whole. An existing file is replaced.
 
     Args:
         batches: Rows in the order of *columns*. Each batch becomes a row group; no more than one is held in memory.
@@ -48,6 +48,7 @@ def write_parquet(
     beside = path.with_name(f"{path.name}.writing-{os.getpid()}")
     count = 0
     try:
+        os.close(os.open(beside, os.O_CREAT | os.O_WRONLY, 0o600))
         with arrow.parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
             for rows in batches:
                 if rows:

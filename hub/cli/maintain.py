@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import typer
 
-from hub.cli.guard import say
 from hub.cli.opening import chosen_by, recover_first, settings_for
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import write_json
+from hub.cli.progress import progress
 from hub.config import Settings
 from hub.errors import ConfigError, StoreUnavailable
 
@@ -56,7 +55,7 @@ def rebuild(db: Db = None, json: Json = False) -> None:
         why = f"there is no store yet (chosen by {chosen_by(settings)})"
         raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
     recover_first(settings)
-    with closing(SQLiteStore(path)) as store, _progress("Rebuilding from events") as advance:
+    with closing(SQLiteStore(path)) as store, progress("Rebuilding from events") as advance:
         events = store.rebuild(advance)
     if form == "json":
         write_json({"store": str(path), "events": events})
@@ -68,27 +67,3 @@ def _file(settings: Settings) -> Path:
     if settings.sqlite_path is None:
         raise ConfigError("db_url", settings.shown_db_url, "only SQLite stores can be kept up: sqlite:///FILE")
     return settings.sqlite_path
-
-
-@contextmanager
-def _progress(words: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line every ten percent elsewhere; on stderr both."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    screen = Console(stderr=True)
-    if screen.is_terminal:
-        with Progress(console=screen, transient=True) as bar:
-            task = bar.add_task(words, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-        return
-    told = 0
-
-    def line(done: int, total: int) -> None:
-        nonlocal told
-        tenth = done * 10 // max(1, total)
-        if tenth > told and done < total:
-            told = tenth
-            say(f"{words}: {tenth * 10}%")
-
-    yield line
