@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -37,7 +38,9 @@ class Journal:
         self._database = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect("" if self.path is None else self.path, isolation_level=None)
+        if self.path is not None:
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        database = sqlite3.connect(self.path or "", isolation_level=None)
         try:
             database.executescript(_TABLES)
         except sqlite3.DatabaseError as error:

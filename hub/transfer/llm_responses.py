@@ -35,9 +35,10 @@ class Responses:
             "tools": [tool(each) for each in around.tools.get(row["id"], ())] or None,
             "raw": schema and {"schema": schema},
         }
-        if (conversation := row.get("conversation_id")) in self._begun:
-            request["more"] = {"unkept": ["earlier messages"]}
-        self._begun.add(conversation)
+        if (conversation := row.get("conversation_id")) is not None:
+            if conversation in self._begun:
+                request["more"] = {"unkept": ["earlier messages"]}
+            self._begun.add(conversation)
         return request, {"messages": [around.answered(row)]}
 
 
