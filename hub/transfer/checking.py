@@ -52,7 +52,7 @@ class Checker:
         for key, kinds, words in _PAYLOAD:
             if not isinstance(value.get(key), kinds):
                 raise Unfit(f"{key} is {words}" if key in value else f"{key} is missing")
-            record[key] = value[key]
+            record[key] = value.get(key)
         return self._cleaned(record)
 
     def _cleaned(self, record: dict[str, Any]) -> EventRecord:

@@ -99,12 +99,13 @@ class EventTable:
         self._arrow = load_pyarrow()
         self._path, self.done = path, 0
         try:
-            self._file = self._arrow.parquet.ParquetFile(path, read_dictionary=["data", "content"])
+            names = self._arrow.parquet.read_schema(path).names
+            large = [name for name in ("data", "content") if name in names]
+            self._file = self._arrow.parquet.ParquetFile(path, read_dictionary=large)
         except (self._arrow.ArrowException, OSError) as error:
             raise FileRefused(
                 str(path), f"it is no Parquet file that can be read ({error})", "export it again"
             ) from None
-        names = self._file.schema_arrow.names
         missing = [name for name in _NEEDED if name not in names]
         if missing:
             raise FileRefused(

@@ -17,7 +17,7 @@ from hub.transfer.found import Broken, Found
 
 Compression = Literal["", "gz", "zst"]
 
-_CHUNK = 1 << 20
+_CHUNK, _SLICE = 1 << 20, 256
 _HOPELESS = 1_000
 """So many longest lines without an end: what is read is no text, or made to keep us busy."""
 _MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
@@ -90,15 +90,32 @@ class JsonLines:
     def _chunks(self) -> Iterator[bytes]:
         start = self._file.peek(4)
         how = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "")
-        stream: Any = self._file
-        if how == "gz":
-            stream = gzip.GzipFile(fileobj=self._file)
-        elif how == "zst":
-            stream = zstandard.ZstdDecompressor().stream_reader(self._file, read_across_frames=True)
+        read = {"": self._plain, "gz": self._gunzipped, "zst": self._unpacked}[how]
         first = True
-        while chunk := stream.read(_CHUNK):
+        for chunk in read():
             yield chunk.removeprefix(b"\xef\xbb\xbf") if first else chunk
             first = False
+
+    def _plain(self) -> Iterator[bytes]:
+        while chunk := self._file.read(_CHUNK):
+            yield chunk
+
+    def _gunzipped(self) -> Iterator[bytes]:
+        with gzip.GzipFile(fileobj=self._file) as file:
+            while chunk := file.read1(_CHUNK):
+                yield chunk
+
+    def _unpacked(self) -> Iterator[bytes]:
+        """Frame after frame. What a slice of the file holds comes out at once, so the slices are small: 256 bytes can
+        hold 8 MiB. (The library's own reader takes a file that is cut off for one that ends.)"""
+        frame, waiting = None, b""
+        while piece := waiting or self._file.read(_SLICE):
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(piece)
+            waiting = frame.unused_data
+            frame = None if frame.eof else frame
+        if frame is not None:
+            raise EOFError("the last frame has no end")
 
 
 def found_in(text: bytes | str, place: str) -> Found | Broken:
