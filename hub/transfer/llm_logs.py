@@ -43,9 +43,9 @@ class LlmLogs:
         with closing(_connect(path)) as database:
             try:
                 tables = _tables(database)
-                self.total = sum(_count(database, name) for name in ("responses", "turns") if name in tables)
             except sqlite3.Error as error:
                 raise FileRefused(str(path), f"it cannot be read ({error})", "check that it is a logs.db") from None
+            self.total = sum(_count(database, name) for name in ("responses", "turns") if name in tables)
         if "hub_events" in tables:
             raise FileRefused(
                 str(path), "it is a store of the hub", f"run: hub export jsonl - --db {path} | hub import -"
@@ -152,4 +152,8 @@ def _tables(database: sqlite3.Connection) -> set[str]:
 
 
 def _count(database: sqlite3.Connection, table: str) -> int:
-    return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    """0 where it cannot be counted."""
+    try:
+        return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    except sqlite3.Error:
+        return 0
