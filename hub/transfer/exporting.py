@@ -82,12 +82,18 @@ def export_lines(
     """
     beside = part.with_name(part.name + "-journal")
     with _held(part) as file, _as_os_error(beside), closing(Journal(beside)) as journal:
-        while True:
-            state = reader.log_state()
-            done = _go_on(reader, file, journal, selection, how, state, advance)
-            if reader.log_state().erasures == state.erasures:
-                break
-        finish()
+        try:
+            while True:
+                state = reader.log_state()
+                done = _go_on(reader, file, journal, selection, how, state, advance)
+                if reader.log_state().erasures == state.erasures:
+                    break
+            finish()
+        except BaseException:
+            if not journal.is_of_use:
+                part.unlink(missing_ok=True)
+                journal.discard()
+            raise
         journal.discard()
     return done
 

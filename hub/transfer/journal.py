@@ -35,6 +35,8 @@ class Journal:
         """*path*: None for an export that cannot be continued."""
         self.path = path
         self.progress = Progress()
+        self.is_of_use = False
+        """Something is in the file that need not be written again."""
         self._database = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -58,13 +60,13 @@ class Journal:
             return False
         found = database.execute("SELECT cursor, bytes, events, calls FROM progress").fetchone()
         if found is not None:
-            self.progress = Progress(*found)
+            self.progress, self.is_of_use = Progress(*found), True
         return found is not None
 
     def begin(self, plan: str, chosen: Iterable[Collection[str]]) -> None:
         """Start over: an export by *plan*, of the calls *chosen*."""
         database = self._database
-        self.progress = Progress()
+        self.progress, self.is_of_use = Progress(), False
         database.execute("BEGIN")
         for table in ("plan", "progress", "chosen"):
             database.execute(f"DELETE FROM {table}")
@@ -91,6 +93,7 @@ class Journal:
         database.execute("DELETE FROM progress")
         database.execute("INSERT INTO progress VALUES (?, ?, ?, ?)", (now.cursor, now.bytes, now.events, now.calls))
         database.execute("COMMIT")
+        self.is_of_use = True
 
     def close(self) -> None:
         self._database.close()

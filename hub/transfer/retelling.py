@@ -12,7 +12,7 @@ from hub.bus import EventBus
 from hub.config import Settings
 from hub.content import Cleaner
 from hub.events import Constants, EventRecord, decode_frame
-from hub.ids import uuid7_from
+from hub.ids import uuid7_at
 from hub.log import Appended, Pressure, Stream
 from hub.outcomes import RequestFacts, ResponseFacts
 from hub.recorder import Recorder
@@ -67,8 +67,8 @@ class Retelling:
 
     def events(self, told: Told) -> list[EventRecord]:
         """The events of a call, the same each time. Raises: ValueError: It cannot be recorded."""
-        ms, seed = told.began_ns // 10**6, told.key.encode("utf-8", "replace")
-        self._records, self._now, self._call_id = [], told.began_ns, uuid7_from(ms, seed)
+        began, seed = told.began_ns, told.key.encode("utf-8", "replace")
+        self._records, self._now, self._call_id = [], began, uuid7_at(began, seed)
         with session(told.session_id):
             call = self._recorder.begin(told.request)
             call.sent()
@@ -78,7 +78,7 @@ class Retelling:
         if not {"llm:request", "llm:response"} <= types:
             raise ValueError("it cannot be recorded")
         for record in self._records:
-            record["id"] = uuid7_from(ms, seed + b"\0" + record["type"].encode())
+            record["id"] = uuid7_at(began, seed + b"\0" + record["type"].encode())
             if told.duration_ms is None and record["type"] == "llm:response":
                 record["data"]["duration_ms"] = None
         return self._records
