@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hub.errors import ConfigError
 
@@ -15,9 +15,11 @@ _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///(?P<file>[^?]*)(?:\?.*)?")
 _SECRET = re.compile(r"(?<=://)[^/@]*@|\?.*")
 
 
-def open_store(url: str) -> SQLiteStore:
+def open_store(url: str, **options: Any) -> SQLiteStore:
     """The store at a SQLAlchemy URL. A file that is not there yet is made at the first use, and so are its folders.
 
+    Args:
+        options: See `storage.sql_store.SqlStore`.
     Raises: ConfigError: No store of ours has such a URL.
     """
     match = _SQLITE.fullmatch(url)
@@ -25,7 +27,7 @@ def open_store(url: str) -> SQLiteStore:
         raise ConfigError("db_url", _SECRET.sub("", url), "calls are kept in a SQLite file: sqlite:///FILE")
     from storage.sqlite import SQLiteStore
 
-    return SQLiteStore(Path(match["file"]))
+    return SQLiteStore(Path(match["file"]), **options)
 
 
 __all__ = ["open_store"]

@@ -25,7 +25,8 @@ from hub.errors import FileRefused
 from hub.events import EventRecord
 from hub.reader import Reader
 from hub.transfer.checking import Checker, Unfit, price_rows
-from hub.transfer.found import Broken
+from hub.transfer.event_table import EventTable
+from hub.transfer.found import Broken, Found
 from hub.transfer.lines import JsonLines
 from storage.sqlite import SQLiteStore
 from tests.factories import Factory
@@ -357,6 +358,25 @@ def test_a_damaged_parquet_file_keeps_what_can_be_read(tmp_path: Path) -> None:
     assert outcome.complaints
     assert not outcome.done.is_whole
     assert outcome.done.new == 600
+
+
+def test_a_text_that_a_small_file_repeats_often_takes_no_memory_for_each_time(tmp_path: Path) -> None:
+    record = {**Factory().call()[0], "content": None, "tags": None, "data": '{"a": "' + "x" * (8 * MIB) + '"}'}
+    for name in ("user_id", "service"):
+        record[name] = "y" * (4 * MIB)
+    table = pa.Table.from_pylist([record]).take(pa.array([0] * 200))
+    pq.write_table(table, tmp_path / "in.parquet", compression="zstd")
+    assert (tmp_path / "in.parquet").stat().st_size < MIB
+    source, seen = EventTable(tmp_path / "in.parquet"), 0
+    tracemalloc.start()
+    before = pa.total_allocated_bytes()
+    for found in source:
+        seen += isinstance(found, Found)
+        assert pa.total_allocated_bytes() - before < 100 * MIB
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (seen, source.done) == (200, 200)
+    assert peak < 200 * MIB
 
 
 # Price cards.

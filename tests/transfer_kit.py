@@ -10,6 +10,7 @@ from typing import Any
 
 from hub.config import Settings, load
 from hub.events import EventRecord
+from hub.polite import no_rest
 from hub.pricing import PriceList
 from hub.reader import Reader
 from hub.transfer.exporting import Advance, Exported
@@ -82,7 +83,7 @@ class Outcome:
 def bring_in(file: Path, db: Path, *, longest: int | None = None, **options: Any) -> Outcome:
     settings = settings_of(db)
     complaints: list[tuple[str, str]] = []
-    with opened(file, settings) as source, closing(SQLiteStore(db, **options)) as store:
+    with opened(file, settings) as source, closing(SQLiteStore(db, rest=no_rest, **options)) as store:
         done = import_events(
             source,
             store,

@@ -16,6 +16,7 @@ from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import write_json
 from hub.cli.progress import progress
 from hub.config import load
+from hub.polite import no_rest
 
 if TYPE_CHECKING:
     from hub.transfer.importing import Imported
@@ -68,7 +69,7 @@ def import_(
     complaints = _Complaints("standard input" if file == "-" else file)
     with (
         opened(None if file == "-" else Path(file), settings) as source,
-        closing(open_store(settings.db_url)) as store,
+        closing(open_store(settings.db_url, rest=no_rest)) as store,
         progress("Importing") as advance,
     ):
         longest = longest_record(settings)

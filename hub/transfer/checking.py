@@ -45,9 +45,11 @@ class Checker:
             raise Unfit("it is no event: no JSON object")
         record: dict[str, Any] = {}
         for key, (is_fit, words) in _ENVELOPE.items():
-            given = value.get(key, _DEFAULTS.get(key))
+            given = value.get(key)
             if not is_fit(given):
-                raise Unfit(f"{key} {words}" if key in value or key in _DEFAULTS else f"{key} is missing")
+                if key in value or key not in _DEFAULTS:
+                    raise Unfit(f"{key} {words}" if key in value else f"{key} is missing")
+                given = _DEFAULTS[key]
             record[key] = given
         for key, kinds, words in _PAYLOAD:
             if not isinstance(value.get(key), kinds):
@@ -58,7 +60,8 @@ class Checker:
     def _cleaned(self, record: dict[str, Any]) -> EventRecord:
         marks: dict[str, int] = {}
         for key in ("environment", "service", "project", "session_id", "user_id", "tags", "producer", "tracestate"):
-            record[key] = self._clean(record[key], marks)
+            if record[key] is not None:
+                record[key] = self._clean(record[key], marks)
         record["data"] = self._clean(record["data"], marks)
         record["content"] = self._clean_content(record["content"], marks)
         if marks:

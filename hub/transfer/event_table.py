@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -47,6 +47,7 @@ _NEEDED = ("id", "type", "stream_id", "version", "occurred_at", "project", "data
 _GROUP_ROWS, _GROUP_BYTES = 10_000, 32 << 20
 _LARGEST_GROUP = 1 << 30
 _BATCH = 256
+_ENVELOPE_SIZE = 500
 
 
 def write_table(lines: Path, path: Path) -> None:
@@ -99,13 +100,15 @@ class EventTable:
         self._arrow = load_pyarrow()
         self._path, self.done = path, 0
         try:
-            names = self._arrow.parquet.read_schema(path).names
-            large = [name for name in ("data", "content") if name in names]
-            self._file = self._arrow.parquet.ParquetFile(path, read_dictionary=large)
+            schema = self._arrow.parquet.read_schema(path)
+            texts = [field.name for field in schema if self._arrow.types.is_string(field.type)]
+            # As dictionaries: a text that a few bytes of the file repeat a million times takes no more memory than one.
+            self._file = self._arrow.parquet.ParquetFile(path, read_dictionary=texts)
         except (self._arrow.ArrowException, OSError) as error:
             raise FileRefused(
                 str(path), f"it is no Parquet file that can be read ({error})", "export it again"
             ) from None
+        names = schema.names
         missing = [name for name in _NEEDED if name not in names]
         if missing:
             raise FileRefused(
@@ -144,34 +147,51 @@ class EventTable:
     def _rows(self, number: int) -> Iterator[Found | Broken]:
         try:
             for batch in self._file.iter_batches(_BATCH, row_groups=[number], columns=self._names):
-                columns = [self._numbers(column) for column in batch.columns]
-                for index in range(batch.num_rows):
+                names = batch.schema.names
+                for cells in zip(*map(self._cells, batch.columns), strict=True):
                     self.done += 1
-                    yield self._row(columns, index)
-        except (self._arrow.ArrowException, OSError, ValueError) as error:
+                    yield _record(dict(zip(names, cells, strict=True)), f"row {self.done}")
+        except (self._arrow.ArrowException, OSError) as error:
             yield Broken(f"row {self.done + 1}", f"what follows in its row group cannot be read ({error})")
 
-    def _numbers(self, column: Any) -> Any:
-        """Instants as nanoseconds: Python's have no more than microseconds."""
-        arrow = self._arrow
-        if arrow.types.is_timestamp(column.type):
-            return column.cast(arrow.timestamp("ns", tz=column.type.tz)).cast(arrow.int64())
-        return column
+    def _cells(self, column: Any) -> list[Any]:
+        """The values of a column; those that occur again are one object."""
+        types = self._arrow.types
+        if types.is_timestamp(column.type):  # Python's have no nanoseconds
+            return list(
+                column.cast(self._arrow.timestamp("ns", tz=column.type.tz)).cast(self._arrow.int64()).to_pylist()
+            )
+        if not types.is_dictionary(column.type):
+            return [_value(cell) for cell in column]
+        known: dict[int | None, Any] = {None: None}
+        found = []
+        for index in column.indices.to_pylist():
+            if index not in known:
+                known[index] = _value(column.dictionary[index])
+            found.append(known[index])
+        return found
 
-    def _row(self, columns: Sequence[Any], index: int) -> Found | Broken:
-        place = f"row {self.done}"
-        record: dict[str, Any] = {}
-        size = 500
-        for name, column in zip(self._names, columns, strict=True):
-            try:
-                value = column[index].as_py()
-            except ValueError as error:  # text that is no UTF-8
-                return Broken(place, f"{name} cannot be read ({error})")
-            if name in _JSON and isinstance(value, str):
-                found = found_in(value, place)
-                if isinstance(found, Broken):
-                    return Broken(place, f"{name}: {found.reason}")
-                value = found.value
-                size += found.size
-            record[name] = value
-        return Found(place, record, size)
+
+class _Unreadable(NamedTuple):
+    why: str
+
+
+def _value(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except ValueError as error:  # text that is no UTF-8
+        return _Unreadable(str(error))
+
+
+def _record(cells: dict[str, Any], place: str) -> Found | Broken:
+    size = _ENVELOPE_SIZE
+    for name, value in cells.items():
+        if isinstance(value, _Unreadable):
+            return Broken(place, f"{name} cannot be read ({value.why})")
+        if name in _JSON and isinstance(value, str):
+            found = found_in(value, place)
+            if isinstance(found, Broken):
+                return Broken(place, f"{name}: {found.reason}")
+            cells[name] = found.value
+            size += found.size
+    return Found(place, cells, size)
