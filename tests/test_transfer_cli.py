@@ -180,6 +180,16 @@ def test_a_store_that_a_program_writes_to_takes_an_import_beside_it(hub: Command
     assert len(events_in(tmp_path / "new.db")) == 216
 
 
+def test_what_takes_long_says_how_far_it_is(hub: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.cli.progress._QUIET_SECONDS", -1.0)
+    many_calls(tmp_path / "calls.db", 300)
+    out = hub("export", "jsonl", "out.jsonl", "--db", "calls.db")
+    assert "Exporting: 80%" in out.stderr.splitlines()
+    done = hub("import", "out.jsonl", "--db", "new.db")
+    assert any(line.startswith("Importing: ") for line in done.stderr.splitlines())
+    assert json.loads(done.stdout)["new"] == 1200
+
+
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 

@@ -11,7 +11,6 @@ import typer
 
 from hub.cli import shapes
 from hub.cli.guard import FAILED_CHECK, say
-from hub.cli.opening import settings_for
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import write_json
 from hub.cli.progress import progress
@@ -63,9 +62,7 @@ def import_(
     from storage import open_store
 
     shown = chosen_format(json)
-    settings = settings_for(db)
-    if project is not None:
-        settings = load({"db_url": db, "project": project})
+    settings = load({"db_url": db, "project": project})
     complaints = _Complaints("standard input" if file == "-" else file)
     with (
         opened(None if file == "-" else Path(file), settings) as source,
