@@ -72,12 +72,12 @@ def die_at(statement: int) -> None:
 
     connect = sqlite3.connect
 
-    def connect_traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+    def connect_traced(*arguments: Any, **options: Any) -> Any:
+        connection: Any = connect(*arguments, **options)
         connection.set_trace_callback(count)
         return connection
 
-    sqlite3.connect = connect_traced
+    setattr(sqlite3, "connect", connect_traced)  # noqa: B010  # of a name of many signatures
     for owner, name in ((psycopg.Cursor, "execute"), (psycopg.Cursor, "copy"), (psycopg.Transaction, "__exit__")):
         setattr(owner, name, _counted(getattr(owner, name), count))
 
