@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 
 from hub.db_urls import shown
 from hub.errors import HubError, QueryLimit, QueryRefused, StoreUnavailable
@@ -20,6 +21,7 @@ from storage.postgres_query import Place, look_around, run
 from storage.postgres_server import connect, translated
 from storage.query import Limits, Params, Result, Shadow
 
+IDLE = TransactionStatus.IDLE
 T = TypeVar("T")
 
 _OWN_LOGIN = "use the URL that the hub writes with"
@@ -113,12 +115,14 @@ class PostgresReadSide:
 
     def _ready(self) -> PostgresConnection:
         if self._connection is None or self._lost():
+            if self._connection is not None:
+                self._connection.raw.close()
             self._connection = connect(self._url)
             self._place = None
         return self._connection
 
     def _lost(self) -> bool:
-        return self._connection is None or self._connection.raw.closed
+        return self._connection is None or self._connection.raw.pgconn.transaction_status != IDLE
 
     def _look_again(self, connection: PostgresConnection) -> Place:
         self._place = look_around(connection, self._url)
