@@ -70,16 +70,20 @@ def die_at(statement: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    connect = sqlite3.connect
+    traced: list[tuple[Any, str, Callable[..., Any]]] = [(sqlite3, "connect", _traced(sqlite3.connect, count))]
+    for owner, name in ((psycopg.Cursor, "execute"), (psycopg.Cursor, "copy"), (psycopg.Transaction, "__exit__")):
+        traced.append((owner, name, _counted(getattr(owner, name), count)))
+    for owner, name, method in traced:
+        setattr(owner, name, method)
 
-    def connect_traced(*arguments: Any, **options: Any) -> Any:
-        connection: Any = connect(*arguments, **options)
+
+def _traced(connect: Callable[..., sqlite3.Connection], count: Callable[[str], None]) -> Callable[..., Any]:
+    def connect_traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
         connection.set_trace_callback(count)
         return connection
 
-    setattr(sqlite3, "connect", connect_traced)  # noqa: B010  # of a name of many signatures
-    for owner, name in ((psycopg.Cursor, "execute"), (psycopg.Cursor, "copy"), (psycopg.Transaction, "__exit__")):
-        setattr(owner, name, _counted(getattr(owner, name), count))
+    return connect_traced
 
 
 def _counted(method: Callable[..., Any], count: Callable[[], None]) -> Callable[..., Any]:

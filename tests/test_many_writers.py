@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from storage import open_store
+from tests.store_rows import projections, rows
 from tests.writers import Load, run
 
 LOADS = {
@@ -20,7 +23,13 @@ def test_who_writes_and_who_follows_at_once_lose_and_double_nothing(
     request: pytest.FixtureRequest, tmp_path: Path, engine: str, load: Load
 ) -> None:
     in_file = f"sqlite:///{tmp_path / 'calls.db'}"
-    outcome = run(in_file if engine == "sqlite" else request.getfixturevalue("migrated_postgres_url"), load)
+    url: str = in_file if engine == "sqlite" else request.getfixturevalue("migrated_postgres_url")
+    outcome = run(url, load)
     assert outcome.stored.is_exact(load)
     assert outcome.tailed.is_exact(load), vars(outcome.tailed)
     assert len(outcome.writers) == load.processes * load.threads
+    with closing(open_store(url)) as store:
+        assert len(rows(store, "SELECT call_id FROM llm_calls WHERE status = 'ok'")) == load.total // 4
+        live = projections(store)
+        store.rebuild()
+        assert projections(store) == live
