@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from hub.cli import shapes
 from hub.cli.guard import FAILED_CHECK, guarded, say
-from hub.cli.moments import moment_ns
+from hub.cli.instants import instant
 from hub.cli.opening import chosen_by, is_missing, open_for_reading
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import write_json
@@ -80,8 +79,8 @@ def parquet(
 def _selection(since: str | None, until: str | None, project: str | None, where: str | None) -> Selection:
     from hub.transfer.selection import Selection
 
-    now = datetime.now(UTC)
-    begin, end = (None if text is None else moment_ns(text, now) for text in (since, until))
+    begin = None if since is None else instant(since, "--since")
+    end = None if until is None else instant(until, "--until")
     return Selection(since_ns=begin, until_ns=end, project=project, where=where)
 
 
