@@ -115,7 +115,7 @@ def test_conflicts_are_told_and_fail_the_import(hub: Command, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (["export", "jsonl", "out.jsonl", "--since", "soon"], 2, "'soon' is no time"),
+        (["export", "jsonl", "out.jsonl", "--since", "soon"], 2, "--since takes a day"),
         (["export", "jsonl", "out.jsonl", "--where", "colour = 1"], 2, "no such column"),
         (["export", "jsonl", "here.txt"], 2, "there is such a file already; name another, or add --force"),
         (["export", "jsonl", "."], 2, "this is a folder"),
