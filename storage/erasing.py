@@ -7,7 +7,7 @@ stands, and the same erasure asked for again finishes the work.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from hub.polite import no_rest
 from hub.store import Erasure, ErasureReport
 from storage.append import read_counters, read_prices
 from storage.engine import Connection, marks
+from storage.projections import OF_CONTENT, OF_LABELS
 from storage.projector import Entry, Projector
 from storage.reading import COLUMNS, with_content
 from storage.sweeping import sweep, would_sweep
@@ -196,7 +197,8 @@ class _Erasing:
                 "UPDATE hub_events SET data = '{}' WHERE position = ? AND stream_id = ?",
                 [(position, stream_id) for position, stream_id, kind in rows if has_erasable_data(kind)],
             )
-            fold_again(connection, calls)
+            if calls:
+                empty_calls(connection, where, values, but_for={**OF_CONTENT, **OF_LABELS})
             self._upkeep.count(REMOVALS, REDACTIONS)
             facts = {"kind": self._kind, "calls": len(calls), "events": len(rows)}
             self._upkeep.tell("hub:redacted", self._what.project, facts)
@@ -205,21 +207,40 @@ class _Erasing:
         self.target.days.update(day_of(stream_id) for _, stream_id, _ in rows)
 
 
-def fold_again(connection: Connection, calls: Sequence[str]) -> None:
-    """Make the rows of *calls*, of which no message is left, from what their events still say. One that has no row gets
-    none: it was pruned, and some of its events are still to go."""
+def empty_calls(
+    connection: Connection, where: str, values: Sequence[Any], *, but_for: Mapping[str, Any] = OF_CONTENT
+) -> None:
+    """Make the rows of calls what they are when the content of all their events is gone, or, with OF_LABELS, all that
+    erasure takes.
+
+    Args:
+        where: A condition on call_id.
+    """
+    unsure = connection.execute(
+        f"SELECT call_id FROM hub_calls WHERE {where} AND capture IS NOT NULL AND NOT EXISTS"
+        " (SELECT 1 FROM hub_events e WHERE e.call_id = hub_calls.call_id AND e.type = 'llm:request'"
+        """ AND e.data LIKE '%"capture":"%')""",
+        values,
+    ).fetchall()
+    assignments = ", ".join(f"{column} = ?" for column in but_for)
+    connection.execute(f"UPDATE hub_calls SET {assignments} WHERE {where}", (*but_for.values(), *values))
+    connection.execute(f"DELETE FROM hub_tool_calls WHERE {where}", values)
+    _fold_again(connection, [call_id for (call_id,) in unsure])
+
+
+def _fold_again(connection: Connection, calls: Sequence[str]) -> None:
+    """Make the rows of *calls* from what their events still say: what content there was told of them cannot be told
+    apart from what the events themselves say."""
     book = read_prices(connection)
     for some in _pieces(calls):
         projector = Projector(connection, book, no_rest, first_results={})
-        known = projector.begin_again(some)
-        for table in ("hub_attempts", "hub_tool_calls"):
-            connection.execute(f"DELETE FROM {table} WHERE call_id IN {marks(len(some))}", some)
+        projector.begin_again(some)
+        connection.execute(f"DELETE FROM hub_attempts WHERE call_id IN {marks(len(some))}", some)
         rows = connection.execute(
             f"SELECT {COLUMNS} FROM hub_events WHERE call_id IN {marks(len(some))} ORDER BY position", some
         ).fetchall()
         for one in with_content(connection, rows):
-            if one.record["call_id"] in known:
-                projector.fold(Entry(one.position, one.record, ()))
+            projector.fold(Entry(one.position, one.record, ()))
         projector.write()
 
 

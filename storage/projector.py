@@ -108,12 +108,10 @@ class Projector:
             self._rollups.add(row, -1)
             self._note_response(row)
 
-    def begin_again(self, call_ids: Iterable[str]) -> Collection[str]:
-        """As `load`, but what is folded next makes the rows from nothing. Returns: The calls that have a row."""
+    def begin_again(self, call_ids: Iterable[str]) -> None:
+        """As `load`, but what is folded next makes the rows from nothing."""
         self.load(call_ids)
-        known = set(self._rows)
         self._rows.clear()
-        return known
 
     def row(self, call_id: str) -> Row | None:
         """A call's row as far as it was loaded or folded."""

@@ -9,14 +9,13 @@ Killed anywhere, it is finished by the next pruning.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from hub.polite import no_rest
 from hub.store import PruneReport
-from storage.engine import Connection
-from storage.erasing import fold_again
+from storage.engine import Connection, marks
+from storage.erasing import empty_calls
 from storage.projections import CALL_COLUMNS, Row, instant
 from storage.rollups import Rollups
 from storage.sweeping import sweep, would_sweep
@@ -34,7 +33,7 @@ _MS = 10**6
 _MINTED_LATER_NS = 60 * 10**9
 """By which the time in a call's id may be behind its beginning."""
 
-_NO_CALL = "NOT EXISTS (SELECT 1 FROM hub_calls c WHERE c.call_id = hub_events.call_id)"
+_OF_NO_ROW = "NOT EXISTS (SELECT 1 FROM hub_calls c WHERE c.call_id = hub_events.call_id)"
 
 
 def prune(
@@ -115,10 +114,10 @@ class _Calls:
             with self._upkeep.step():
                 size = self._upkeep.size
                 rows = self._oldest(last, size)
-                taken = [row for row in rows if row["call_id"] not in self._waiting(rows)]
-                self._move(taken)
-            full = len(rows) == size
-            last, done = rows[-1]["call_id"] if rows else last, done + len(taken)
+                waiting = self._waiting(rows)
+                self._take(last, [row for row in rows if row["call_id"] not in waiting], waiting)
+            full, done = len(rows) == size, done + len(rows) - len(waiting)
+            last = rows[-1]["call_id"] if rows else last
             self._upkeep.told(before + done, total)
         return done
 
@@ -155,7 +154,7 @@ class _Calls:
             if source != row["source"] and started_ns <= row["ended_ns"]
         }
 
-    def _move(self, rows: Sequence[Row]) -> None:
+    def _take(self, after: str, rows: Sequence[Row], but: Collection[str]) -> None:
         if not rows:
             return
         live, kept = Rollups(), Rollups("kept_")
@@ -164,11 +163,40 @@ class _Calls:
             kept.add(row)
         kept.write(self._connection, no_rest)
         live.write(self._connection, no_rest)
-        gone = [(row["call_id"],) for row in rows]
+        where = "call_id > ? AND call_id <= ?" + (f" AND call_id NOT IN {marks(len(but))}" if but else "")
         for table in ("hub_calls", "hub_attempts", "hub_tool_calls"):
-            self._connection.executemany(f"DELETE FROM {table} WHERE call_id = ?", gone)
+            self._connection.execute(f"DELETE FROM {table} WHERE {where}", (after, rows[-1]["call_id"], *but))
         _bury(self._connection, CALLS, {row["project"] for row in rows}, self._before_ns, self._upkeep.wall())
         self._upkeep.count(REMOVALS, PRUNED)
+
+
+def _ranges_of_calls(upkeep: Upkeep, low: str, end: str, where: str) -> Iterator[tuple[str, str]]:
+    """Ranges of calls, each from behind one to another, with so many events as a step may take that are *where*."""
+    while low < end:
+        row = upkeep.connection.execute(
+            f"SELECT call_id FROM hub_events WHERE call_id > ? AND call_id < ? AND {where}"
+            " ORDER BY call_id LIMIT 1 OFFSET ?",
+            (low, end, upkeep.size - 1),
+        ).fetchone()
+        high = end if row is None else row[0]
+        yield low, high
+        low = high
+
+
+def _ranges_of_others(upkeep: Upkeep, before_ns: int, where: str) -> Iterator[tuple[int, int]]:
+    """As `_ranges_of_calls`, of positions of events about no call that happened before."""
+    low = 0
+    while rows := upkeep.connection.execute(
+        f"SELECT position FROM hub_events WHERE {_OTHERS} AND {where} ORDER BY position LIMIT ?",
+        (before_ns, low, _LAST, upkeep.size),
+    ).fetchall():
+        yield low, rows[-1][0]
+        low = rows[-1][0]
+
+
+_OF_CALLS = "call_id > ? AND call_id <= ?"
+_OTHERS = "call_id IS NULL AND occurred_ns < ? AND position > ? AND position <= ?"
+_LAST = 2**62
 
 
 class _Events:
@@ -176,68 +204,51 @@ class _Events:
 
     def __init__(self, upkeep: Upkeep, before_ns: int) -> None:
         self._upkeep, self._connection, self._before_ns = upkeep, upkeep.connection, before_ns
+        self._done = self._total = 0
 
     def run(self, drop_whole: DropWhole) -> tuple[int, Sequence[str]]:
         """Returns: How many, and notes."""
         upkeep = self._upkeep
         upkeep.phase("Pruning events")
-        total = _count(self._connection, 0, self._before_ns)
-        done, notes = drop_whole(self._connection, self._before_ns)
-        if done:
+        self._total = _count(self._connection, 0, self._before_ns)
+        self._done, notes = drop_whole(self._connection, self._before_ns)
+        if self._done:
             with upkeep.step():
                 upkeep.count(REMOVALS, PRUNED)
-        for rows in itertools.chain(self._about_calls(), self._about_none()):
-            with upkeep.step():
-                self._connection.executemany(
-                    f"DELETE FROM hub_events WHERE position = ? AND stream_id = ? AND (call_id IS NULL OR {_NO_CALL})",
-                    [row[:2] for row in rows],
-                )
-                upkeep.count(REMOVALS, PRUNED)
-            upkeep.told(done := done + len(rows), total)
-        return done, notes
+        for calls in _ranges_of_calls(upkeep, "", id_bound(self._before_ns), _OF_NO_ROW):
+            self._delete(f"{_OF_CALLS} AND {_OF_NO_ROW}", calls)
+        for positions in _ranges_of_others(upkeep, self._before_ns, "true"):
+            self._delete(_OTHERS, (self._before_ns, *positions))
+        return self._done, notes
 
-    def _about_calls(self) -> Iterator[list[Any]]:
-        call_id, position = "", 0
-        while rows := self._connection.execute(
-            "SELECT position, stream_id, call_id FROM hub_events WHERE call_id < ? AND (call_id, position) > (?, ?)"
-            f" AND {_NO_CALL} ORDER BY call_id, position LIMIT ?",
-            (id_bound(self._before_ns), call_id, position, self._upkeep.size),
-        ).fetchall():
-            yield rows
-            position, _, call_id = rows[-1]
-
-    def _about_none(self) -> Iterator[list[Any]]:
-        position = 0
-        while rows := self._connection.execute(
-            "SELECT position, stream_id FROM hub_events WHERE call_id IS NULL AND occurred_ns < ? AND position > ?"
-            " ORDER BY position LIMIT ?",
-            (self._before_ns, position, self._upkeep.size),
-        ).fetchall():
-            yield rows
-            position, _ = rows[-1]
+    def _delete(self, where: str, values: Sequence[Any]) -> None:
+        with self._upkeep.step():
+            gone = self._connection.execute(f"DELETE FROM hub_events WHERE {where} RETURNING 1", values).fetchall()
+            if gone:
+                self._upkeep.count(REMOVALS, PRUNED)
+        self._done += len(gone)
+        self._upkeep.told(self._done, self._total)
 
 
 class _Bodies:
     """Takes the content of events, call after call."""
 
     def __init__(self, upkeep: Upkeep, before_ns: int) -> None:
-        self._upkeep, self._connection = upkeep, upkeep.connection
-        self._before_ns = before_ns // _MS * _MS
+        self._upkeep, self._connection, self._before_ns = upkeep, upkeep.connection, before_ns
         self._projects = {project for (project,) in self._connection.execute("SELECT project FROM hub_keys")}
+        self._done = self._total = 0
 
     def run(self) -> int:
         """Returns: How many events lost their content."""
         upkeep = self._upkeep
         upkeep.phase("Pruning bodies")
         start_ns = self._done_before_ns()
-        total, done = _count(self._connection, start_ns, self._before_ns, "AND content IS NOT NULL"), 0
-        low, end = id_bound(start_ns), id_bound(self._before_ns)
-        while low < end:
-            high_ns = self._next_ns(low)
-            done += self._empty(low, id_bound(high_ns), high_ns)
-            low = id_bound(high_ns)
-            upkeep.told(done, total)
-        return done + self._empty_those_of_no_call()
+        self._total = _count(self._connection, start_ns, self._before_ns, "AND content IS NOT NULL")
+        for calls in _ranges_of_calls(upkeep, id_bound(start_ns), id_bound(self._before_ns), "content IS NOT NULL"):
+            self._empty(_OF_CALLS, calls, calls_before_ns=min(id_ms(calls[1]) * _MS, self._before_ns))
+        for positions in _ranges_of_others(upkeep, self._before_ns, "content IS NOT NULL"):
+            self._empty(_OTHERS, (self._before_ns, *positions))
+        return self._done
 
     def _done_before_ns(self) -> int:
         """No call begun before has content left."""
@@ -246,40 +257,15 @@ class _Bodies:
         )
         return min((found.get(project, 0) for project in self._projects), default=0)
 
-    def _next_ns(self, low: str) -> int:
-        """Up to where a step may go from *low*."""
-        row = self._connection.execute(
-            "SELECT call_id FROM hub_events WHERE call_id >= ? AND call_id < ? AND content IS NOT NULL"
-            " ORDER BY call_id LIMIT 1 OFFSET ?",
-            (low, id_bound(self._before_ns), 2 * self._upkeep.size),
-        ).fetchone()
-        return self._before_ns if row is None else (id_ms(row[0]) + 1) * _MS
-
-    def _empty(self, low: str, high: str, high_ns: int) -> int:
+    def _empty(self, where: str, values: Sequence[Any], *, calls_before_ns: int | None = None) -> None:
+        connection = self._connection
         with self._upkeep.step():
-            found = self._connection.execute(
-                "SELECT position, stream_id, call_id FROM hub_events"
-                " WHERE call_id >= ? AND call_id < ? AND content IS NOT NULL",
-                (low, high),
+            emptied = connection.execute(
+                f"UPDATE hub_events SET content = NULL WHERE {where} AND content IS NOT NULL RETURNING 1", values
             ).fetchall()
-            self._empty_events([row[:2] for row in found])
-            fold_again(self._connection, sorted({call_id for _, _, call_id in found}))
-            _bury(self._connection, BODIES, self._projects, high_ns, self._upkeep.wall())
-            self._upkeep.count(REMOVALS)
-        return len(found)
-
-    def _empty_those_of_no_call(self) -> int:
-        done, after = 0, 0
-        while rows := self._connection.execute(
-            "SELECT position, stream_id FROM hub_events WHERE call_id IS NULL AND content IS NOT NULL"
-            " AND occurred_ns < ? AND position > ? ORDER BY position LIMIT ?",
-            (self._before_ns, after, self._upkeep.size),
-        ).fetchall():
-            with self._upkeep.step():
-                self._empty_events(rows)
-                self._upkeep.count(REMOVALS)
-            done, after = done + len(rows), rows[-1][0]
-        return done
-
-    def _empty_events(self, found: Sequence[Any]) -> None:
-        self._connection.executemany("UPDATE hub_events SET content = NULL WHERE position = ? AND stream_id = ?", found)
+            if calls_before_ns is not None:
+                empty_calls(connection, where, values)
+                _bury(connection, BODIES, self._projects, calls_before_ns, self._upkeep.wall())
+            self._upkeep.count(*([REMOVALS] if emptied else []))
+        self._done += len(emptied)
+        self._upkeep.told(self._done, self._total)
