@@ -7,7 +7,7 @@ stands, and the same erasure asked for again finishes the work.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,12 +30,11 @@ from storage.tombstones import (
     tombstone_hash,
     value_of,
 )
-from storage.upkeep import REDACTIONS, REMOVALS, Upkeep
+from storage.upkeep import REDACTIONS, REMOVALS, Upkeep, lowest, pieces
 
 DAY_MS = 86_400_000
 _WINDOW = 20_000
 _CONFLICTS = 100
-_AT_ONCE = 400
 
 
 @dataclass
@@ -68,51 +67,50 @@ def erase(upkeep: Upkeep, what: Erasure, key: bytes) -> Done:
         key: The project's.
     Raises: ValueError: *what* names none of call, session and user, or several.
     """
-    work = _Erasing(upkeep, what, key)
-    work.bury()
+    work = _Erasing(upkeep, what)
+    work.bury(key)
     work.find()
     work.redact()
     target = work.target
-    report = ErasureReport(len(target.calls), sweep(upkeep).contents, target.events)
+    report = ErasureReport(len(target.calls), sweep(upkeep).contents, target.events, work.notes())
     return Done(report, target.days, work.steps)
 
 
-def would_erase(upkeep: Upkeep, what: Erasure, key: bytes) -> ErasureReport:
+def would_erase(upkeep: Upkeep, what: Erasure) -> ErasureReport:
     """What `erase` would report. Nothing is changed."""
-    work = _Erasing(upkeep, what, key)
+    work = _Erasing(upkeep, what)
     work.find()
     target = work.target
     events = len(target.positions) + sum(
         upkeep.connection.execute(
             f"SELECT count(*) FROM hub_events WHERE call_id IN {marks(len(some))}", some
         ).fetchone()[0]
-        for some in _pieces(sorted(target.calls))
+        for some in pieces(sorted(target.calls))
     )
     contents = 0
     if events:
         contents = would_sweep(
             upkeep, lambda place, call, _: call in target.calls or place in target.positions
         ).contents
-    return ErasureReport(len(target.calls), contents, events)
+    return ErasureReport(len(target.calls), contents, events, work.notes())
 
 
 class _Erasing:
-    def __init__(self, upkeep: Upkeep, what: Erasure, key: bytes) -> None:
+    def __init__(self, upkeep: Upkeep, what: Erasure) -> None:
         self._upkeep, self._connection, self._what = upkeep, upkeep.connection, what
         self._kind, self._value = predicate(what)
-        self._hash = tombstone_hash(self._value, key, self._kind)
         self.target = _Target()
         self.steps = 0
 
-    def bury(self) -> None:
+    def bury(self, key: bytes) -> None:
         """Leave the tombstone."""
-        what = self._what
+        what, digest = self._what, tombstone_hash(self._value, key, self._kind)
         with self._upkeep.step():
             self._connection.execute(
                 "INSERT INTO hub_tombstones (project, kind, hash, before_ns, created_ns) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (project, kind, hash) DO UPDATE SET before_ns = excluded.before_ns"
                 " WHERE excluded.before_ns > hub_tombstones.before_ns",
-                (what.project, self._kind, self._hash, what.before_ns, self._upkeep.wall()),
+                (what.project, self._kind, digest, what.before_ns, self._upkeep.wall()),
             )
             self._upkeep.count()
 
@@ -124,7 +122,7 @@ class _Erasing:
         if self._kind == "call":
             self._take_in(self._find("", ()))
         else:
-            for start in range(0, end, _WINDOW):
+            for start in range(lowest(self._connection, "hub_events", "position") - 1, end, _WINDOW):
                 self._take_in(self._find("AND position > ? AND position <= ?", (start, start + _WINDOW)))
                 self._upkeep.told(min(start + _WINDOW, end), end)
         self._find_carried(end)
@@ -168,6 +166,16 @@ class _Erasing:
             and begun_ns(carried) < self._what.before_ns
         )
 
+    def notes(self) -> tuple[str, ...]:
+        """What shares its content with what was erased, on purpose."""
+        if self._kind != "call":
+            return ()
+        (count,) = self._connection.execute(
+            "SELECT count(*) FROM hub_calls WHERE replay_of = ?", (self._value,)
+        ).fetchone()
+        replays = f"{count:,} replays of the call keep what they share with it; hub calls --where"
+        return (f"{replays} \"replay_of = '{self._value}'\" lists them",) if count else ()
+
     # Redacting.
 
     def redact(self) -> None:
@@ -175,10 +183,10 @@ class _Erasing:
         upkeep.phase("Erasing")
         total = len(target.calls) + len(target.positions)
         done = 0
-        for some in _pieces(sorted(target.calls), upkeep):
+        for some in pieces(sorted(target.calls), upkeep):
             self._redact(f"call_id IN {marks(len(some))}", some, calls=some)
             upkeep.told(done := done + len(some), total)
-        for places in _pieces(sorted(target.positions), upkeep):
+        for places in pieces(sorted(target.positions), upkeep):
             self._redact(f"position IN {marks(len(places))}", places)
             upkeep.told(done := done + len(places), total)
 
@@ -232,7 +240,7 @@ def _fold_again(connection: Connection, calls: Sequence[str]) -> None:
     """Make the rows of *calls* from what their events still say: what content there was told of them cannot be told
     apart from what the events themselves say."""
     book = read_prices(connection)
-    for some in _pieces(calls):
+    for some in pieces(calls):
         projector = Projector(connection, book, no_rest, first_results={})
         projector.begin_again(some)
         connection.execute(f"DELETE FROM hub_attempts WHERE call_id IN {marks(len(some))}", some)
@@ -247,12 +255,3 @@ def _fold_again(connection: Connection, calls: Sequence[str]) -> None:
 def day_of(stream_id: str) -> int:
     """The day since 1970 that the id of a stream tells."""
     return int(stream_id[:8] + stream_id[9:13], 16) // DAY_MS
-
-
-def _pieces(values: Sequence[Any], upkeep: Upkeep | None = None) -> Iterator[Sequence[Any]]:
-    """*values* in pieces that one statement, and one step, may take."""
-    start = 0
-    while start < len(values):
-        end = start + (_AT_ONCE if upkeep is None else min(upkeep.size, _AT_ONCE))
-        yield values[start:end]
-        start = end

@@ -145,16 +145,19 @@ class SqlStore(ABC):
             rewrite: Write the files anew in the end, so that no copy is left in their unused parts.
         Raises: StoreError
         """
-        with self._using() as connection:
-            self._make_keys(connection, {what.project})
-            key = self._memory.keys[what.project]
         with self._upkeep(progress) as upkeep:
             if dry_run:
-                report = erasing.would_erase(upkeep, what, key)
-                return replace(report, notes=tuple(f"{copy} would be removed" for copy in self._copies()))
-            done = erasing.erase(upkeep, what, key)
+                report = erasing.would_erase(upkeep, what)
+                copies = tuple(f"{copy} would be removed" for copy in self._copies())
+                return replace(report, notes=report.notes + copies)
+            done = erasing.erase(upkeep, what, self._key_of(what.project))
             scrubbed = self._scrub(upkeep, done, rewrite=rewrite)
-        return replace(done.report, notes=scrubbed.notes, complete=scrubbed.complete)
+        return replace(done.report, notes=done.report.notes + scrubbed.notes, complete=scrubbed.complete)
+
+    def _key_of(self, project: str) -> bytes:
+        with self._using() as connection:
+            self._make_keys(connection, {project})
+            return self._memory.keys[project]
 
     def _scrub(self, upkeep: Upkeep, done: erasing.Done, *, rewrite: bool) -> Scrubbed:
         """Take what was erased, now and before, out of what lies beside the tables, unless that was done already."""
@@ -232,6 +235,18 @@ class SqlStore(ABC):
         return rebuilding.rebuild(self._apart, self._writing, progress or _silent, self._rest)
 
     # Reading.
+
+    def projects(self) -> Sequence[str]:
+        """Those that ever had an event here."""
+        with self._using() as connection:
+            rows = connection.execute("SELECT project FROM hub_keys ORDER BY project").fetchall()
+        return [project for (project,) in rows]
+
+    def project_of(self, call_id: str) -> str | None:
+        """Of a call that is here."""
+        with self._using() as connection:
+            row = connection.execute("SELECT project FROM hub_calls WHERE call_id = ?", (call_id,)).fetchone()
+        return None if row is None else str(row[0])
 
     def read_stream(self, stream_id: UUID, *, after: int = 0) -> Iterator[EventRecord]:
         while True:

@@ -14,8 +14,8 @@ import orjson
 
 from storage.append import read_counters
 from storage.bodies import ids_in
-from storage.engine import Connection
-from storage.upkeep import REMOVALS, SWEPT, Upkeep
+from storage.engine import Connection, marks
+from storage.upkeep import REMOVALS, SWEPT, Upkeep, lowest, pieces
 
 DEPENDENTS: list[Callable[[Connection, Sequence[int]], None]] = []
 """Called with the ids of contents within the transaction that deletes them: for whatever keeps something of them in
@@ -67,7 +67,8 @@ def would_sweep(upkeep: Upkeep, skipped: Skipped) -> Swept:
 class _Sweep:
     def __init__(self, upkeep: Upkeep, skipped: Skipped | None = None) -> None:
         self._upkeep, self._connection, self._skipped = upkeep, upkeep.connection, skipped
-        self._first, self._place = self._lowest("hub_contents", "id"), self._lowest("hub_events", "position") - 1
+        self._first = lowest(self._connection, "hub_contents", "id")
+        self._place = lowest(self._connection, "hub_events", "position") - 1
         self._last = read_counters(self._connection)["content"]
         self._flags = bytearray(max(0, self._last - self._first + 1))
         self._carriers: dict[tuple[int, str], str] = {}
@@ -87,10 +88,6 @@ class _Sweep:
         for page in self._unused():
             contents, size = contents + len(page), size + sum(one_size for _, one_size in page)
         return Swept(contents, size)
-
-    def _lowest(self, table: str, column: str) -> int:
-        (found,) = self._connection.execute(f"SELECT min({column}) FROM {table}").fetchone()
-        return 1 if found is None else int(found)
 
     # What is used.
 
@@ -215,9 +212,11 @@ class _Sweep:
         with self._upkeep.step():
             self._catch_up()
             dead = {content_id: size for content_id, size in some if not self._is_used(content_id)}
+            ids = list(dead)
             for table, column in (("hub_parts", "content_id"), ("hub_contents", "id")):
-                self._connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(one,) for one in dead])
+                for some_ids in pieces(ids):
+                    self._connection.execute(f"DELETE FROM {table} WHERE {column} IN {marks(len(some_ids))}", some_ids)
             for forget in DEPENDENTS:
-                forget(self._connection, list(dead))
+                forget(self._connection, ids)
             self._upkeep.count()
         return Swept(len(dead), sum(dead.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hub.events import Data, EventRecord
 from hub.store import Progress
@@ -13,9 +13,11 @@ from storage.append import append_own, read_counters, write_counters
 from storage.engine import Connection
 from storage.own_events import own_event
 
+T = TypeVar("T")
+
 STEP = 0.05
 """Seconds for which one step may hold other writers up."""
-_FIRST, _MOST = 64, 4_096
+_FIRST, _MOST, _AT_ONCE = 64, 4_096, 400
 
 REMOVALS, REDACTIONS = "erasures", "redactions"
 """Counters: transactions that took something from events, and those of them that did so for an erasure."""
@@ -96,3 +98,18 @@ class Upkeep:
         with self.step():
             if read_counters(self.connection).get(name, 0) < value:
                 write_counters(self.connection, {name: value})
+
+
+def lowest(connection: Connection, table: str, column: str) -> int:
+    """The lowest number there is; 1 where there is none."""
+    (found,) = connection.execute(f"SELECT min({column}) FROM {table}").fetchone()
+    return 1 if found is None else int(found)
+
+
+def pieces(values: Sequence[T], upkeep: Upkeep | None = None) -> Iterator[Sequence[T]]:
+    """*values* in pieces that one statement, and one step of *upkeep*, may take."""
+    start = 0
+    while start < len(values):
+        end = start + min(_AT_ONCE, _AT_ONCE if upkeep is None else upkeep.size)
+        yield values[start:end]
+        start = end

@@ -15,8 +15,10 @@ from hub.cli.config import config
 from hub.cli.demo import demo
 from hub.cli.diff import diff
 from hub.cli.doctor import doctor
+from hub.cli.erase import erase
 from hub.cli.guard import guarded, unexpected
 from hub.cli.maintain import migrate, rebuild
+from hub.cli.prune import prune
 from hub.cli.replay import replay
 from hub.cli.show import show
 from hub.cli.sql import sql
@@ -43,6 +45,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "migrate": migrate,
     "rebuild": rebuild,
+    "erase": erase,
+    "prune": prune,
 }
 
 for name, command in COMMANDS.items():
