@@ -104,15 +104,15 @@ def rewrite(connection: PostgresConnection, months: Collection[Month] | None) ->
     Args:
         months: Of streams that were rewritten; None for all.
     """
-    with _heard(connection) as heard, _patient(connection):
-        old = _wait_for_snapshots(connection)
+    with _heard(connection) as refused, _patient(connection):
+        failed = _wait_for_snapshots(connection)
         for statement in _statements(connection, months):
             try:
                 connection.execute(statement)
             except errors.LockNotAvailable:
-                heard.append(f"{statement} found the table in use for {_PATIENCE_MS // 1000} s")
-    refused = [*old, *heard]
-    return Scrubbed((*(f"{one}; run the same again" for one in refused), WAL), complete=not refused)
+                failed.append(f"{statement} found the table in use for {_PATIENCE_MS / 1000:g} s")
+    notes = [f"{one}; run the same again" for one in failed] + [f"{one}; run the same as its owner" for one in refused]
+    return Scrubbed((*notes, WAL), complete=not notes)
 
 
 def _statements(connection: PostgresConnection, months: Collection[Month] | None) -> Iterator[str]:

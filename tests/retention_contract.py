@@ -48,8 +48,8 @@ def hourly(store: SqlStore) -> list[list[tuple[Any, ...]]]:
 
 def dangling(store: SqlStore) -> set[int]:
     """Contents that an event refers to and that are not there."""
-    held = {content_id for (content_id,) in select(store, "SELECT id FROM hub_contents")}
     manifests = select(store, "SELECT content FROM hub_events WHERE content IS NOT NULL")
+    held = {content_id for (content_id,) in select(store, "SELECT id FROM hub_contents")}
     return {content_id for (text,) in manifests for content_id in ids_in(orjson.loads(text))} - held
 
 
