@@ -15,7 +15,7 @@ from hub.polite import no_rest
 from hub.store import Erasure, ErasureReport
 from storage.append import read_counters, read_prices
 from storage.engine import Connection, marks
-from storage.projections import OF_CONTENT, OF_LABELS
+from storage.projections import CALL_TYPES, OF_CONTENT, OF_LABELS
 from storage.projector import Entry, Projector
 from storage.reading import COLUMNS, with_content
 from storage.sweeping import sweep, would_sweep
@@ -35,6 +35,9 @@ from storage.upkeep import REDACTIONS, REMOVALS, Upkeep, lowest, pieces
 DAY_MS = 86_400_000
 _WINDOW = 20_000
 _CONFLICTS = 100
+_OF_CALLS = "project = ? AND call_id IN"
+"""What another project noted of a call is no part of it."""
+_HAS_LABELS = "content IS NOT NULL OR session_id IS NOT NULL OR user_id IS NOT NULL OR tags IS NOT NULL"
 
 
 @dataclass
@@ -44,7 +47,7 @@ class _Target:
     calls: set[str] = field(default_factory=set)
     """Everything that is about them."""
     positions: set[int] = field(default_factory=set)
-    """Events that are about no call."""
+    """Events that are about no call, or that another project noted."""
     days: set[int] = field(default_factory=set)
     """See `Done`."""
     events: int = 0
@@ -81,18 +84,13 @@ def would_erase(upkeep: Upkeep, what: Erasure) -> ErasureReport:
     work = _Erasing(upkeep, what)
     work.find()
     target = work.target
-    events = len(target.positions) + sum(
-        upkeep.connection.execute(
-            f"SELECT count(*) FROM hub_events WHERE call_id IN {marks(len(some))}", some
-        ).fetchone()[0]
-        for some in pieces(sorted(target.calls))
-    )
-    contents = 0
-    if events:
-        contents = would_sweep(
-            upkeep, lambda place, call, _: call in target.calls or place in target.positions
-        ).contents
-    return ErasureReport(len(target.calls), contents, events, work.notes())
+    for some in pieces(sorted(target.calls)):
+        found = upkeep.connection.execute(
+            f"SELECT position FROM hub_events WHERE {_OF_CALLS} {marks(len(some))}", (what.project, *some)
+        )
+        target.positions.update(position for (position,) in found)
+    contents = would_sweep(upkeep, lambda at, *_: at in target.positions).contents if target.positions else 0
+    return ErasureReport(len(target.calls), contents, len(target.positions), work.notes())
 
 
 class _Erasing:
@@ -157,6 +155,8 @@ class _Erasing:
             for one in with_content(self._connection, rows):
                 if any(self._is_meant(carried) for carried in subjects(one.record)):
                     self._add(one.position, one.record["call_id"])
+                    if one.record["project"] != self._what.project:
+                        self.target.positions.add(one.position)
             position = rows[-1][0] if len(rows) == _CONFLICTS else end
 
     def _is_meant(self, carried: Any) -> bool:
@@ -184,35 +184,43 @@ class _Erasing:
         total = len(target.calls) + len(target.positions)
         done = 0
         for some in pieces(sorted(target.calls), upkeep):
-            self._redact(f"call_id IN {marks(len(some))}", some, calls=some)
+            self._redact(f"{_OF_CALLS} {marks(len(some))}", (self._what.project, *some))
             upkeep.told(done := done + len(some), total)
         for places in pieces(sorted(target.positions), upkeep):
             self._redact(f"position IN {marks(len(places))}", places)
             upkeep.told(done := done + len(places), total)
 
-    def _redact(self, where: str, values: Sequence[Any], *, calls: Sequence[str] = ()) -> None:
+    def _redact(self, where: str, values: Sequence[Any]) -> None:
         connection = self._connection
         with self._upkeep.step():
-            rows = connection.execute(
-                f"SELECT position, stream_id, type FROM hub_events WHERE {where}", values
+            found = connection.execute(
+                f"SELECT position, stream_id, type, call_id, {_HAS_LABELS}, data FROM hub_events WHERE {where}", values
             ).fetchall()
-            connection.executemany(
-                "UPDATE hub_events SET session_id = NULL, user_id = NULL, tags = NULL, content = NULL"
-                " WHERE position = ? AND stream_id = ?",
-                [(position, stream_id) for position, stream_id, _ in rows],
-            )
-            connection.executemany(
-                "UPDATE hub_events SET data = '{}' WHERE position = ? AND stream_id = ?",
-                [(position, stream_id) for position, stream_id, kind in rows if has_erasable_data(kind)],
-            )
-            if calls:
-                empty_calls(connection, where, values, but_for={**OF_CONTENT, **OF_LABELS})
-            self._upkeep.count(REMOVALS, REDACTIONS)
-            facts = {"kind": self._kind, "calls": len(calls), "events": len(rows)}
-            self._upkeep.tell("hub:redacted", self._what.project, facts)
-        self.steps += 1
-        self.target.events += len(rows)
-        self.target.days.update(day_of(stream_id) for _, stream_id, _ in rows)
+            left = [row for row in found if row[4] or (has_erasable_data(row[2]) and row[5] != "{}")]
+            if left:
+                self._strip(left)
+                self._upkeep.count(REMOVALS, REDACTIONS)
+                calls = len({call_id for _, _, _, call_id, _, _ in left} - {None})
+                facts = {"kind": self._kind, "calls": calls, "events": len(left)}
+                self._upkeep.tell("hub:redacted", self._what.project, facts)
+        self.steps += bool(left)
+        self.target.events += len(found)
+        self.target.days.update(day_of(stream_id) for _, stream_id, *_ in left)
+
+    def _strip(self, rows: Sequence[Any]) -> None:
+        connection = self._connection
+        connection.executemany(
+            "UPDATE hub_events SET session_id = NULL, user_id = NULL, tags = NULL, content = NULL"
+            " WHERE position = ? AND stream_id = ?",
+            [(position, stream_id) for position, stream_id, *_ in rows],
+        )
+        connection.executemany(
+            "UPDATE hub_events SET data = '{}' WHERE position = ? AND stream_id = ?",
+            [(position, stream_id) for position, stream_id, kind, *_ in rows if has_erasable_data(kind)],
+        )
+        calls = sorted({call_id for _, _, kind, call_id, *_ in rows if kind in CALL_TYPES and call_id is not None})
+        for some in pieces(calls):
+            empty_calls(connection, f"call_id IN {marks(len(some))}", some, but_for={**OF_CONTENT, **OF_LABELS})
 
 
 def empty_calls(

@@ -114,6 +114,45 @@ class RetentionContract:
         assert store.erase(user()) == ErasureReport()
         assert len(store.read_all().events) == 4
 
+    def test_an_erasure_asked_for_again_tells_the_same_and_rewrites_nothing(
+        self, store: SqlStore, factory: Factory
+    ) -> None:
+        call = factory.call(user_id="u1")
+        store.append(call + factory.call())
+        what = Erasure(project="shop", before_ns=LATER, call_id=UUID(call[0]["stream_id"]))
+        store.erase(what)
+        log = store.read_all().events
+        again = store.erase(what)
+        assert (again.calls, again.contents, again.events_redacted) == (1, 0, 4)
+        assert store.read_all().events == log
+
+    def test_what_another_project_noted_of_an_erased_call_stays(self, store: SqlStore, factory: Factory) -> None:
+        call, other = factory.call(user_id="u1"), Factory("p2", project="lab")
+        note = other.event("acme:note", stream=other.new_id(), version=1, call_id=call[0]["stream_id"], data={"n": 1})
+        store.append([*call, note])
+        before = everything(store)["hub_calls"]
+        erase = functools.partial(Erasure, before_ns=LATER, call_id=UUID(call[0]["stream_id"]))
+        assert store.erase(erase(project="lab")).events_redacted == 1
+        assert everything(store)["hub_calls"] == before
+        assert list(store.read_stream(UUID(call[0]["stream_id"]))) == call
+        store.append([{**note, "version": 2, "id": other.new_id()}])
+        assert store.erase(erase(project="shop")).events_redacted == 4
+        assert [one["data"] for one in store.read_all(types=["acme:note"]).events] == [{}, {}]
+        live = everything(store)
+        store.rebuild()
+        assert everything(store) == live
+
+    def test_a_call_that_said_how_much_was_captured_nowhere_else_has_it_no_more(
+        self, store: SqlStore, factory: Factory
+    ) -> None:
+        store.append(factory.call(request={"capture": None}, user_id="u1") + factory.call(user_id="u2"))
+        assert [row[0] for row in select(store, "SELECT capture FROM llm_calls")] == ["full", "full"]
+        store.erase(user())
+        live = everything(store)
+        store.rebuild()
+        assert everything(store) == live
+        assert select(store, "SELECT capture FROM llm_calls") == [("full",), (None,)]
+
     def test_a_dry_run_of_an_erasure_tells_what_it_would_do_and_does_nothing(
         self, store: SqlStore, factory: Factory
     ) -> None:
