@@ -57,15 +57,22 @@ def _json_list(text: str) -> object:
         return [text]  # a character class is a pattern too: [0-9]{16}
 
 
+def duration(text: str) -> timedelta:
+    """`30d`, `12h` and the like. Raises: ValueError"""
+    match = _DURATION.fullmatch(text.strip().lower())
+    if match is None:
+        raise ValueError("not a duration")
+    try:
+        return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    except OverflowError as error:
+        raise ValueError("too long") from error
+
+
 def _retention(value: object) -> object:
     if value is None or isinstance(value, timedelta):
         return value
-    text = str(value).strip().lower()
-    if text == "keep":
-        return None
-    if not (match := _DURATION.fullmatch(text)):
-        raise ValueError("not a duration")
-    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    text = str(value)
+    return None if text.strip().lower() == "keep" else duration(text)
 
 
 def _setting(env: str, allowed: str, about: str, **limits: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NewType, Protocol, runtime_checkable
 from uuid import UUID
@@ -18,6 +18,9 @@ ContentRef = NewType("ContentRef", str)
 Content = Any
 """What JSON can hold."""
 
+Progress = Callable[[str, int, int], None]
+"""Told now and then what is being done, and how much of how much is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Erased:
@@ -32,6 +35,8 @@ class AppendResult:
     duplicates: int = 0
     conflicts: tuple[EventRecord, ...] = ()
     """Events whose (stream_id, version) another event holds already. They were not written."""
+    expired: int = 0
+    """Events that were not written because calls of their time were pruned; a hub:dropped event counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,30 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """What an erasure touched. All zero when nothing matched; the tombstone is kept all the same."""
+    """What an erasure touched, or would. All zero when nothing matched; the tombstone is kept all the same."""
 
     calls: int = 0
     contents: int = 0
+    """Pieces of content that nothing else refers to."""
     events_redacted: int = 0
+    notes: tuple[str, ...] = field(default=())
+    """What else went, and what could not be done and is to be done by whom."""
+    complete: bool = True
+    """Whether nothing that was erased is left in the store's files."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What a pruning took, or would."""
+
+    calls: int = 0
+    events: int = 0
+    bodies: int = 0
+    """Events that stay without their content."""
+    contents: int = 0
+    """Pieces of content that nothing refers to any more."""
+    content_bytes: int = 0
+    """Of them, as JSON."""
     notes: tuple[str, ...] = field(default=())
 
 
@@ -108,7 +132,8 @@ class EventStore(Protocol):
         ...
 
     def erase(self, what: Erasure) -> ErasureReport:
-        """Remove the content of what matches, and refuse it from now on. Counts and costs stay."""
+        """Remove the content of what matches, and refuse it from now on. Counts and costs stay. A hub:redacted event
+        tells of each transaction that rewrote events; it never names what was erased."""
         ...
 
     def checkpoint(self, name: str) -> Cursor | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from hub.polite import Rest
+from hub.events import EventRecord
+from hub.polite import Rest, no_rest
 from hub.price_list import Prices, outranks
 from hub.pricing import PriceBook, holding_from, same_prices
 from storage import event_views, price_tables
@@ -15,14 +17,18 @@ from storage.batch import EVENT_COLUMNS, Batch, event_row
 from storage.bodies import Piece, Shape, make_ready, manifest
 from storage.engine import Connection, Insert, Lookup, RangeLookup
 from storage.event_views import SCHEMA_EVENT, announce
+from storage.own_events import own_event
 from storage.price_tables import read_prices, told_price
 from storage.projections import CALL_TYPES
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.sequences import MANY, cut, keep, packed
-from storage.tombstones import Tombstones, stripped
+from storage.tombstones import Tombstones, stripped, without_content
 
 LIVE = "calls"
 """The checkpoint of the projections that append itself keeps."""
+
+EXPIRED = "expired"
+"""Why hub:dropped says that the store took no events: their calls were pruned, or might have been."""
 
 _REMEMBERED_CONTENTS = 8_192
 
@@ -61,8 +67,7 @@ class Memory:
         self.first_results.clear()
         self.keys.update(connection.execute("SELECT project, key FROM hub_keys"))
         self.book = read_prices(connection)
-        rows = connection.execute("SELECT project, kind, hash, before_ns FROM hub_tombstones")
-        self.tombstones = Tombstones(rows, self.keys)
+        self.tombstones = Tombstones(read_tombstones(connection), self.keys)
         self.epoch = epoch
 
     def forget(self) -> None:
@@ -81,6 +86,11 @@ class Memory:
         self.sequences.update(sequences)
 
 
+def read_tombstones(connection: Connection) -> Iterable[tuple[str, str, bytes, int]]:
+    """What `Tombstones` are made of."""
+    return connection.execute("SELECT project, kind, hash, before_ns FROM hub_tombstones")
+
+
 def read_counters(connection: Connection) -> dict[str, int]:
     """position, content, sequence and epoch; 0 where nothing happened yet."""
     found = dict(connection.execute("SELECT name, value FROM hub_counters"))
@@ -94,14 +104,41 @@ def write_counters(connection: Connection, counters: Mapping[str, int]) -> None:
     )
 
 
+def set_live(connection: Connection, position: int) -> None:
+    """The projections that append keeps have taken in all up to *position*."""
+    connection.execute(
+        "INSERT INTO hub_checkpoints (name, cursor) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
+        (LIVE, str(position)),
+    )
+
+
+def append_own(connection: Connection, record: EventRecord) -> int:
+    """Write an event of the store's own, which no projection looks at. Within a transaction. Returns: Its position."""
+    position = read_counters(connection)["position"] + 1
+    connection.insert(_INSERT_EVENTS, event_row(record, position, record["occurred_at"], None), no_rest)
+    write_counters(connection, {"position": position})
+    set_live(connection, position)
+    return position
+
+
 class Append:
     """One batch on its way into the log. `run` within a transaction; `committed` once it stands."""
 
     def __init__(
-        self, connection: Connection, batch: Batch, memory: Memory, prices: Prices, now: int, rest: Rest
+        self,
+        connection: Connection,
+        batch: Batch,
+        memory: Memory,
+        prices: Prices,
+        now: int,
+        rest: Rest,
+        make_room: Callable[[Sequence[EventRecord]], None],
     ) -> None:
         self._connection, self._batch, self._memory = connection, batch, memory
-        self._prices, self._now, self._rest = prices, now, rest
+        self._prices, self._now, self._rest, self._make_room = prices, now, rest, make_room
+        self.expired = 0
+        """Events that were refused."""
         self._contents: dict[bytes, tuple[int, Shape]] = {}
         self._sequences: dict[bytes, int] = {}
 
@@ -111,18 +148,17 @@ class Append:
         self._counters = read_counters(self._connection)
         self._memory.refresh(self._connection, self._counters["epoch"])
         batch.settle(self._connection.lookup_ranges(_FIND_EVENTS, batch.ranges(), self._rest))
+        refused = self._obey_tombstones()
+        new = len(batch.records)
+        batch.records += refused
         if not batch.records:
             return 0
-        self._strip_erased()
+        self._make_room(batch.records)
         self._write_contents()
         self._project()
         write_counters(self._connection, self._counters)
-        self._connection.execute(
-            "INSERT INTO hub_checkpoints (name, cursor) VALUES (?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
-            (LIVE, str(self._counters["position"])),
-        )
-        return len(batch.records)
+        set_live(self._connection, self._counters["position"])
+        return new
 
     @property
     def position(self) -> int:
@@ -136,12 +172,26 @@ class Append:
         if self._batch.records:
             self._projector.committed()
 
-    def _strip_erased(self) -> None:
-        batch, covered = self._batch, self._memory.tombstones.cover
+    def _obey_tombstones(self) -> list[EventRecord]:
+        """Returns: What tells of the events that are refused."""
+        batch, tombstones = self._batch, self._memory.tombstones
+        if tombstones.is_empty:
+            return []
+        expired = batch.leave_out(tombstones.expired)
+        self.expired = len(expired)
         for index, record in enumerate(batch.records):
-            if covered(record):
+            if tombstones.cover(record):
                 batch.records[index] = stripped(record)
                 batch.forget_content(record)
+            elif tombstones.bodiless(record):
+                batch.records[index] = without_content(record)
+                batch.forget_content(record)
+        counted = Counter((record["project"], record["producer"]) for record in expired)
+        facts = {"reason": EXPIRED, "sink": "store", "producer_seqs": []}
+        return [
+            own_event("hub:dropped", project, {**facts, "producer": producer, "count": count}, self._now)
+            for (project, producer), count in counted.items()
+        ]
 
     def _write_contents(self) -> None:
         known, found = self._memory.contents, self._contents

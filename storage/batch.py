@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -61,6 +61,14 @@ class Batch:
                 self.duplicates += 1
             else:
                 self.conflicts.append(record)
+
+    def leave_out(self, unwanted: Callable[[EventRecord], bool]) -> list[EventRecord]:
+        """Leave out the events that are *unwanted*. Returns: them."""
+        gone = [record for record in self.records if unwanted(record)]
+        if gone:
+            self._thinned = True
+            self.records = [record for record in self.records if not unwanted(record)]
+        return gone
 
     def ranges(self) -> list[tuple[str, int, int]]:
         """Each stream with the lowest and highest version in the batch."""

@@ -70,12 +70,17 @@ def incompatible(held: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
     return ", ".join(gone + other) if held else ""
 
 
-def refill(connection: Connection, announcements: Iterable[EventRecord]) -> None:
-    """Make what is known of contributed events anew, and on SQLite their views."""
+def refill(connection: Connection, announcements: Iterable[EventRecord], *, keep: bool) -> None:
+    """Make what is known of contributed events anew, and on SQLite their views.
+
+    Args:
+        keep: What is known stays: the events that told may have been pruned.
+    """
     if connection.engine == "sqlite":
         for (view,) in connection.execute("SELECT DISTINCT view FROM hub_event_schemas").fetchall():
             connection.execute(f"DROP VIEW IF EXISTS {view}")
-    connection.execute("DELETE FROM hub_event_schemas")
+    if not keep:
+        connection.execute("DELETE FROM hub_event_schemas")
     for record in announcements:
         announce(connection, record)
     if connection.engine == "sqlite":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
@@ -15,6 +16,7 @@ from hub.polite import no_rest
 from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure, ErasureReport, OpenCall, Page
 from storage.batch import Batch
 from storage.bodies import Outline, hashes_in
+from storage.own_events import own_event
 from storage.reading import place
 from storage.tombstones import CONFLICT, begun_ns, predicate, stripped, subjects, value_of
 
@@ -103,12 +105,16 @@ class MemoryStore:
                 for index, kept in enumerate(self._log)
                 if index in named or (kept.record["call_id"] in calls and kept.record["project"] == what.project)
             ]
+            changed = [index for index in hit if self._log[index] != _Kept(stripped(self._log[index].record), None)]
             freed = {ref for index in hit for ref in _refs(self._log[index].outline)}
             for index in hit:
                 self._log[index] = _Kept(stripped(self._log[index].record), None)
             freed -= {ref for kept in self._log for ref in _refs(kept.outline)}
             for ref in freed:
                 del self._contents[ref]
+            if changed:
+                facts = {"kind": kind, "calls": len(calls), "events": len(changed)}
+                self.append([own_event("hub:redacted", what.project, facts, time.time_ns())])
             return ErasureReport(len(calls), len(freed), len(hit))
 
     def checkpoint(self, name: str) -> Cursor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,11 +10,14 @@ from hub.db_urls import shown
 from hub.events import EventRecord
 from hub.forking import not_to_inherit, undivided
 from storage.engine import Connection
+from storage.erasing import DAY_MS
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_migrate import TURN, require_newest
-from storage.postgres_partitions import Partitions
+from storage.postgres_partitions import Month, Partitions
+from storage.postgres_pruning import drop_old_months, rewrite, tidy
 from storage.postgres_server import connect, translated
 from storage.sql_store import SqlStore
+from storage.upkeep import Scrubbed
 
 _LARGE = ("hub_events", "hub_calls", "hub_contents", "hub_parts", "hub_sequences", "hub_attempts", "hub_tool_calls")
 """Analyzed when the log has grown fourfold: autovacuum is a minute late for a new store, and leaves a partitioned table
@@ -36,7 +39,7 @@ class PostgresStore(SqlStore):
         self.url = shown(url)
         self._conninfo = url
         self._connection: PostgresConnection | None = None
-        self._partitions = Partitions()
+        self._partitions, self._partitions_as_of = Partitions(), -1
         self._analyzed_size = 0
         not_to_inherit(self)
 
@@ -90,11 +93,17 @@ class PostgresStore(SqlStore):
             try:
                 require_newest(connection, self.url)
                 yield connection
+            except BaseException:
+                self._partitions.forget()
+                raise
             finally:
                 connection.raw.close()
 
     def _make_room(self, connection: Connection, records: Sequence[EventRecord]) -> None:
         assert isinstance(connection, PostgresConnection)
+        if self._partitions_as_of != self._memory.epoch:  # months may have been dropped
+            self._partitions.forget()
+            self._partitions_as_of = self._memory.epoch
         self._partitions.make_for(connection, (record["stream_id"] for record in records), self._wall())
 
     def _tell(self, connection: Connection, position: int) -> None:
@@ -104,7 +113,15 @@ class PostgresStore(SqlStore):
             self._analyzed_size = size
             connection.execute(f"ANALYZE {', '.join(_LARGE)}")
 
-    def _scrub(self, connection: Connection) -> None:
-        """Dead rows and what indexes say of them go with a VACUUM; the write-ahead log is the server's."""
-        for table in ("hub_events", "hub_contents", "hub_parts", "hub_calls"):
-            connection.execute(f"VACUUM {table}")
+    def _drop_whole(self, connection: Connection, before_ns: int) -> tuple[int, Sequence[str]]:
+        assert isinstance(connection, PostgresConnection)
+        return drop_old_months(connection, before_ns, self._writing)
+
+    def _rewrite(self, connection: Connection, days: Collection[int] | None) -> Scrubbed:
+        assert isinstance(connection, PostgresConnection)
+        months = None if days is None else {Month.at(day * DAY_MS) for day in days}
+        return rewrite(connection, months)
+
+    def _tidy(self, connection: Connection) -> None:
+        assert isinstance(connection, PostgresConnection)
+        tidy(connection)

@@ -58,6 +58,10 @@ class Layout(NamedTuple):
     later: Month
     """The month that `hub_events_later` begins with."""
 
+    def table_of(self, month: Month) -> str:
+        """The partition that has the streams of *month*."""
+        return month.table if month in self.months else LATER if month >= self.later else ODD
+
 
 class Partitions:
     """Makes partitions before events need them, within the writer's transaction. Remembers those there are."""
@@ -160,6 +164,6 @@ def _months_in(connection: PostgresConnection, end: Month) -> Iterator[Month]:
 
 def _attach(connection: PostgresConnection, name: str, low: str | None, high: str | None) -> None:
     """Make a partition of the ids from *low* up to *high*. Readers and writers of others are not held up."""
-    connection.execute(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING ALL)")
+    connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (LIKE {TABLE} INCLUDING ALL)")  # one may have been detached
     start, end = "MINVALUE" if low is None else f"'{low}'", "MAXVALUE" if high is None else f"'{high}'"
     connection.execute(f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES FROM ({start}) TO ({end})")

@@ -37,6 +37,18 @@ ATTEMPT_COLUMNS: Final = (
     "delay_ms", "input_tokens", "output_tokens", "cost_nanos", "is_last",
 )  # fmt: skip
 
+OF_CONTENT: Final[Row] = {
+    "error_message": None,
+    "request_summary": None,
+    "response_summary": None,
+    "input_parts": 0,
+    "output_parts": 0,
+}
+"""What content alone tells of a call, and what a row has without it."""
+
+OF_LABELS: Final[Row] = {"session_id": None, "user_id": None, "tags": None}
+"""What the caller's labels alone tell, likewise."""
+
 CALL_TYPES: Final = frozenset(
     {
         "llm:request",

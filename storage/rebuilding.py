@@ -16,14 +16,17 @@ import orjson
 from hub.messages import parts
 from hub.polite import Rest
 from hub.pricing import PriceBook
-from storage.append import LIVE, read_counters
+from storage.append import LIVE, read_counters, read_tombstones
 from storage.bodies import Shape, shape_of
-from storage.engine import Connection, marks
+from storage.engine import Connection, Lookup, marks
 from storage.event_views import SCHEMA_EVENT, refill
 from storage.price_tables import read_prices
 from storage.projector import Entry, Projector, ResultKey, insert_parts
+from storage.pruning import is_pruned
 from storage.reading import COLUMNS, Stored, with_content
 from storage.rollups import COST_KEY, COST_MEASURES, COSTS, LATENCY, LATENCY_KEY, LATENCY_MEASURES
+from storage.tombstones import Tombstones
+from storage.upkeep import REMOVALS
 
 TABLES = ("hub_calls", "hub_parts", "hub_attempts", "hub_tool_calls", "hub_tool_results")
 ROLLUPS = {COSTS: (COST_KEY, COST_MEASURES), LATENCY: (LATENCY_KEY, LATENCY_MEASURES)}
@@ -36,7 +39,7 @@ Writing = Callable[[Connection], AbstractContextManager[None]]
 
 
 class _Disturbed(Exception):
-    """Something was erased meanwhile: what was made so far may hold it."""
+    """Something was erased or pruned meanwhile: what was made so far may hold it."""
 
 
 def rebuild(
@@ -64,25 +67,30 @@ class _Rebuild:
         self, connection: Connection, writing: Writing, progress: Callable[[int, int], None], rest: Rest
     ) -> None:
         self._connection, self._writing, self._progress, self._rest = connection, writing, progress, rest
-        self._epoch, self._book = -1, PriceBook()
+        self._epoch, self._book, self._tombstones = -1, PriceBook(), Tombstones((), {})
         self._shapes: dict[int, Shape] = {}
         self._first_results: dict[ResultKey, str] = {}
         self._done = self._count = 0
 
     def run(self) -> int:
         connection = self._connection
-        erasures = read_counters(connection).get("erasures", 0)
+        removals = self._removals()
         self._make_tables()
         while self._free_page():
+            if self._removals() != removals:
+                raise _Disturbed
             self._progress(self._count, self._total())
         with self._writing(connection):
-            if read_counters(connection).get("erasures", 0) != erasures:
+            if self._removals() != removals:
                 raise _Disturbed
             while self._page(_PAGE):
                 pass
             self._swap()
         self._progress(self._count, self._count)
         return self._count
+
+    def _removals(self) -> int:
+        return read_counters(self._connection).get(REMOVALS, 0)
 
     def _total(self) -> int:
         return int(self._connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0])
@@ -109,16 +117,25 @@ class _Rebuild:
         if not rows:
             return 0
         read = with_content(connection, rows)
-        self._read_prices()
+        self._refresh()
         projector = Projector(connection, self._book, self._rest, first_results=self._first_results)
         projector.load(one.record["call_id"] for one in read if one.record["call_id"] is not None)
+        pruned = self._pruned(read)
         for one in read:
-            self._fold(projector, one)
+            if one.record["call_id"] not in pruned:
+                self._fold(projector, one)
             self._rest()
         projector.write()
         projector.committed()
         self._done, self._count = read[-1].position, self._count + len(read)
         return len(read)
+
+    def _pruned(self, read: Sequence[Stored]) -> set[str | None]:
+        """Calls that were counted when they were pruned, while some of their events are still here."""
+        old = {one.record["call_id"] for one in read if self._tombstones.expired(one.record)}
+        kept, _ = _schemas(self._connection)
+        there = Lookup(f"SELECT call_id FROM {kept}.hub_calls WHERE call_id {{}}")
+        return old - {call_id for (call_id,) in self._connection.lookup(there, old, self._rest)}
 
     def _fold(self, projector: Projector, one: Stored) -> None:
         listed = one.manifest.get("messages") if one.manifest else None
@@ -144,10 +161,12 @@ class _Rebuild:
             shape = self._shapes[content_id] = shape_of(found)
         return shape
 
-    def _read_prices(self) -> None:
-        epoch = read_counters(self._connection)["epoch"]
+    def _refresh(self) -> None:
+        connection = self._connection
+        epoch = read_counters(connection)["epoch"]
         if epoch != self._epoch:
-            self._epoch, self._book = epoch, read_prices(self._connection)
+            self._epoch, self._book = epoch, read_prices(connection)
+            self._tombstones = Tombstones(read_tombstones(connection), {})
 
     def _swap(self) -> None:
         connection = self._connection
@@ -170,7 +189,8 @@ class _Rebuild:
         rows: Sequence[Any] = connection.execute(
             f"SELECT {COLUMNS} FROM hub_events WHERE type = ? ORDER BY position", (SCHEMA_EVENT,)
         ).fetchall()
-        refill(connection, [one.record for one in with_content(connection, rows)])
+        told = [one.record for one in with_content(connection, rows)]
+        refill(connection, told, keep=is_pruned(connection))
         connection.execute(
             "INSERT INTO hub_checkpoints (name, cursor) VALUES (?, ?)"
             " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",

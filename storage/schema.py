@@ -200,6 +200,7 @@ calls = Table(
         sqlite_where=text("response_id IS NOT NULL"),
         postgresql_where=text("response_id IS NOT NULL"),
     ),
+    Index("ix_hub_calls_repeated", "call_id", sqlite_where=text("counted = 0"), postgresql_where=text("counted = 0")),
     Index(
         "ix_hub_calls_open",
         "producer",
@@ -343,7 +344,8 @@ tombstones = Table(
     Column("created_ns", BigInteger, nullable=False),
     UniqueConstraint("project", "kind", "hash"),
 )
-"""What was erased and stays so. kind: call, session or user; hash: keyed, of the id; before_ns: calls begun before."""
+"""What was erased or pruned and stays so. kind: call, session or user; hash: keyed, of the id; before_ns: calls begun
+before. Of the kinds calls and bodies, which are pruning's, hash is empty."""
 
 
 def _measures(*names: str) -> list[Column[int]]:
@@ -400,7 +402,8 @@ counters = Table(
     Column("value", BigInteger, nullable=False),
 )
 """position, content, sequence: the last ones given. epoch: grows when keys, prices, tombstones or schemas were added or
-content was deleted, so that writers drop what they remember."""
+content was deleted, so that writers drop what they remember. For the others see storage/upkeep.py and
+storage/pruning.py."""
 
 
 def metadata_of(engine: Engine) -> MetaData:

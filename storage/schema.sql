@@ -292,3 +292,4 @@ CREATE TABLE hub_latency_hourly (
 	PRIMARY KEY (hour, project, service, provider, model, metric, le)
 )
  WITHOUT ROWID;
+CREATE INDEX ix_hub_calls_repeated ON hub_calls (call_id) WHERE counted = 0;

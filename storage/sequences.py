@@ -93,6 +93,14 @@ def expand(connection: Connection, manifests: Iterable[dict[str, Any]], known: d
         one["messages"] = list(_places(one["messages"], known))
 
 
+def sequences_in(manifest: Mapping[str, Any]) -> Iterator[int]:
+    """The stretches that a decoded manifest names."""
+    messages = manifest.get("messages")
+    if isinstance(messages, dict):
+        for sequence_id, _ in messages["sequences"]:
+            yield sequence_id
+
+
 def _places(messages: dict[str, Any], known: Mapping[int, Places]) -> Iterator[list[int]]:
     for sequence_id, first in messages["sequences"]:
         for content_id, offset in known[sequence_id]:

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from uuid import UUID
 
 from hub.events import EventRecord
 from hub.polite import Rest, rest
 from hub.price_list import Prices
 from hub.pricing import PriceRow
-from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure, ErasureReport, OpenCall, Page
-from storage import erasing, reading, rebuilding
+from hub.store import (
+    AppendResult,
+    Content,
+    ContentRef,
+    Cursor,
+    Erased,
+    Erasure,
+    ErasureReport,
+    OpenCall,
+    Page,
+    Progress,
+    PruneReport,
+)
+from storage import erasing, pruning, reading, rebuilding
 from storage.adopting import Adopted, adopt
 from storage.append import Append, Memory, read_counters, write_counters
 from storage.batch import Batch
 from storage.engine import Connection
 from storage.repricing import Repriced, Repricing, Scope
 from storage.turns import Turns
+from storage.upkeep import REDACTIONS, SCRUBBED, Scrubbed, Upkeep
 
 _STREAM_PAGE = 256
+
+
+UNSCRUBBED = "unused parts of the store's files may hold copies of it until hub erase may write them anew"
 
 
 def new_key() -> bytes:
@@ -80,8 +99,24 @@ class SqlStore(ABC):
     def close(self) -> None: ...
 
     @abstractmethod
-    def _scrub(self, connection: Connection) -> None:
-        """After an erasure: take what was erased out of what the engine keeps beside its tables."""
+    def _rewrite(self, connection: Connection, days: Collection[int] | None) -> Scrubbed:
+        """Write the files anew, so that nothing is left in them of what was deleted, and what it took is free again.
+
+        Args:
+            days: Since 1970, of the streams whose events were rewritten; None when nobody knows.
+        """
+
+    @abstractmethod
+    def _tidy(self, connection: Connection) -> None:
+        """After much was deleted: what costs nobody much time."""
+
+    def _copies(self) -> Sequence[Path]:
+        """Files in which we kept the store as it once was."""
+        return ()
+
+    def _drop_whole(self, connection: Connection, before_ns: int) -> tuple[int, Sequence[str]]:
+        """See `pruning.DropWhole`."""
+        return 0, ()
 
     # Writing.
 
@@ -94,14 +129,14 @@ class SqlStore(ABC):
             self._make_keys(connection, {record["project"] for record in batch.records})
             batch.take_content_apart(memory.keys, memory.contents, self._rest)
             self._load_prices(connection, batch)
-            work = Append(connection, batch, memory, self._prices, self._wall(), self._rest)
+            make_room = functools.partial(self._make_room, connection)
+            work = Append(connection, batch, memory, self._prices, self._wall(), self._rest, make_room)
             with self._writing(connection):
-                self._make_room(connection, batch.records)
                 new = work.run()
-                if new:
+                if batch.records:
                     self._tell(connection, work.position)
             work.committed()
-        return AppendResult(new, batch.duplicates, tuple(batch.conflicts))
+        return AppendResult(new, batch.duplicates, tuple(batch.conflicts), work.expired)
 
     def adopt_prices(self, rows: Sequence[PriceRow]) -> Adopted:
         """Take the cards of one provider's model from another store, those that change no cost here. From now on this
@@ -122,13 +157,93 @@ class SqlStore(ABC):
         memory.settled_prices.add((rows[0].provider or None, rows[0].model))
         return done
 
-    def erase(self, what: Erasure) -> ErasureReport:
+    def erase(
+        self, what: Erasure, *, dry_run: bool = False, rewrite: bool = True, progress: Progress | None = None
+    ) -> ErasureReport:
+        """See `EventStore.erase`. Others may go on writing meanwhile, but for the last step. Killed on the way, the
+        tombstone stands, and the same again finishes.
+
+        Args:
+            dry_run: Only tell what would go.
+            rewrite: Write the files anew in the end, so that no copy is left in their unused parts.
+        Raises: StoreError
+        """
+        with self._upkeep(progress) as upkeep:
+            if dry_run:
+                report = erasing.would_erase(upkeep, what)
+                copies = tuple(f"{copy} would be removed" for copy in self._copies())
+                return replace(report, notes=report.notes + copies)
+            done = erasing.erase(upkeep, what, self._key_of(what.project))
+            scrubbed = self._scrub(upkeep, done, rewrite=rewrite)
+        return replace(done.report, notes=done.report.notes + scrubbed.notes, complete=scrubbed.complete)
+
+    def _key_of(self, project: str) -> bytes:
         with self._using() as connection:
-            self._make_keys(connection, {what.project})
-            with self._writing(connection):
-                report = erasing.erase(connection, what, self._memory.keys[what.project], self._wall())
-            self._scrub(connection)
-        return report
+            self._make_keys(connection, {project})
+            return self._memory.keys[project]
+
+    def _scrub(self, upkeep: Upkeep, done: erasing.Done, *, rewrite: bool) -> Scrubbed:
+        """Take what was erased, now and before, out of what lies beside the tables, unless that was done already."""
+        notes = []
+        for copy in self._copies():
+            copy.unlink(missing_ok=True)
+            notes.append(f"{copy} was removed")
+        counters = read_counters(upkeep.connection)
+        redactions, before = counters.get(REDACTIONS, 0), counters.get(SCRUBBED, 0)
+        if redactions <= before:
+            return Scrubbed(tuple(notes))
+        if not rewrite:
+            self._tidy(upkeep.connection)
+            return Scrubbed((*notes, UNSCRUBBED), complete=False)
+        upkeep.phase("Writing the files anew")
+        upkeep.told(0, 1)
+        scrubbed = self._rewrite(upkeep.connection, done.days if redactions - before == done.steps else None)
+        if scrubbed.complete:
+            upkeep.settle(SCRUBBED, redactions)
+        return Scrubbed((*notes, *scrubbed.notes), scrubbed.complete)
+
+    def prune(
+        self,
+        *,
+        bodies_before_ns: int | None = None,
+        calls_before_ns: int | None = None,
+        dry_run: bool = False,
+        shrink: bool = False,
+        progress: Progress | None = None,
+    ) -> PruneReport:
+        """Delete what is too old. What calls add up to in each hour stays. Others may go on writing meanwhile. Killed
+        on the way, the next pruning finishes.
+
+        Args:
+            bodies_before_ns: Of calls begun before this UTC Unix time the content goes, unless newer calls share it.
+            calls_before_ns: Calls begun before go, with their events; those that come again are refused.
+            dry_run: Only tell what would go.
+            shrink: Give the room back to the disk; writers wait meanwhile. Else new calls fill it.
+        Raises: StoreError
+        """
+        bounds = {"bodies_before_ns": bodies_before_ns, "calls_before_ns": calls_before_ns}
+        with self._upkeep(progress) as upkeep:
+            if dry_run:
+                return pruning.would_prune(upkeep, **bounds)
+            report = pruning.prune(upkeep, **bounds, drop_whole=self._drop_whole)
+            if not shrink:
+                self._tidy(upkeep.connection)
+                return report
+            upkeep.phase("Writing the files anew")
+            upkeep.told(0, 1)
+            return replace(report, notes=report.notes + self._rewrite(upkeep.connection, None).notes)
+
+    @contextmanager
+    def _upkeep(self, progress: Progress | None) -> Iterator[Upkeep]:
+        with self._apart() as connection:
+            yield Upkeep(
+                connection,
+                self._writing,
+                self._make_room,
+                self._tell,
+                wall=self._wall,
+                progress=progress or _unseen,
+            )
 
     def rebuild(self, progress: Callable[[int, int], None] | None = None) -> int:
         """Make all projections again from the events, then put them in the place of the old ones at once.
@@ -159,6 +274,18 @@ class SqlStore(ABC):
             return work.run(self._prices, self._wall(), progress or _silent, dry_run=dry_run)
 
     # Reading.
+
+    def projects(self) -> Sequence[str]:
+        """Those that ever had an event here."""
+        with self._using() as connection:
+            rows = connection.execute("SELECT project FROM hub_keys ORDER BY project").fetchall()
+        return [project for (project,) in rows]
+
+    def project_of(self, call_id: str) -> str | None:
+        """Of a call that is here."""
+        with self._using() as connection:
+            row = connection.execute("SELECT project FROM hub_calls WHERE call_id = ?", (call_id,)).fetchone()
+        return None if row is None else str(row[0])
 
     def read_stream(self, stream_id: UUID, *, after: int = 0) -> Iterator[EventRecord]:
         while True:
@@ -217,6 +344,10 @@ class SqlStore(ABC):
             known = {model for _, model in self._memory.checked_prices}
         if named - known - {None}:
             self._prices.load()
+
+
+def _unseen(words: str, done: int, total: int) -> None:
+    return
 
 
 def _silent(done: int, total: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import glob
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ from storage.migrate import bring_up
 from storage.sql_store import SqlStore
 from storage.sqlite_connection import SQLiteConnection
 from storage.sqlite_file import connect, identity, make_file, prepare, translated, url_of, write_lock
+from storage.upkeep import Scrubbed
+
+_READERS_MAY_TAKE = 5.0
 
 
 class SQLiteStore(SqlStore):
@@ -101,6 +107,32 @@ class SQLiteStore(SqlStore):
     def _tell(self, connection: Connection, position: int) -> None:
         """Who follows a file looks at it."""
 
-    def _scrub(self, connection: Connection) -> None:
-        """As far as readers let us."""
+    def _copies(self) -> Sequence[Path]:
+        return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.backup-*"))
+
+    def _rewrite(self, connection: Connection, days: Collection[int] | None) -> Scrubbed:
+        """Rows that are deleted are overwritten, but those that SQLite moved from page to page left copies behind."""
+        try:
+            with write_lock(self.path):
+                connection.execute("VACUUM")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY):
+                raise
+            why = "the disk lacks room for a second copy" if "full" in str(error) else "others kept it busy"
+            return Scrubbed((f"the file could not be written anew: {why}; run the same again",), complete=False)
+        return self._empty_log(connection)
+
+    def _empty_log(self, connection: Connection) -> Scrubbed:
+        """Bring the write-ahead log into the file and leave it empty; readers may hold that up."""
+        deadline = time.monotonic() + _READERS_MAY_TAKE
+        while True:
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                return Scrubbed()
+            if time.monotonic() > deadline:
+                log = self.path.name + "-wal"
+                note = f"a reader of long standing keeps {log} from being emptied: end it, then run the same again"
+                return Scrubbed((note,), complete=False)
+
+    def _tidy(self, connection: Connection) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

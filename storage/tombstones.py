@@ -1,4 +1,4 @@
-"""What was erased stays erased: events that arrive later are stripped before they are written."""
+"""What was erased or pruned stays so: events that arrive later are stripped, or refused, before they are written."""
 
 from __future__ import annotations
 
@@ -11,17 +11,39 @@ from storage.bodies import keyed_hash
 
 CONFLICT = "hub:conflict"
 ENVELOPE = EventRecord.__required_keys__
+_LAST_MS = 2**48 - 1
 _COLUMNS = {"call": "call_id", "session": "session_id", "user": "user_id"}
+
+CALLS, BODIES = "calls", "bodies"
+"""The kinds of tombstones that speak of a whole project, and have no hash: what pruning took."""
 
 
 class Tombstones:
-    """The erasures of one store: (project, kind, hash, before)."""
+    """The tombstones of one store: (project, kind, hash, before)."""
 
     def __init__(self, rows: Iterable[tuple[str, str, bytes, int]], keys: Mapping[str, bytes]) -> None:
         self._keys = keys
         self._before: dict[str, dict[str, dict[bytes, int]]] = {}
+        self._pruned: dict[str, dict[str, int]] = {CALLS: {}, BODIES: {}}
         for project, kind, digest, before_ns in rows:
-            self._before.setdefault(project, {}).setdefault(kind, {})[digest] = before_ns
+            if kind in self._pruned:
+                self._pruned[kind][project] = before_ns
+            else:
+                self._before.setdefault(project, {}).setdefault(kind, {})[digest] = before_ns
+        self.is_empty = not self._before and not any(self._pruned.values())
+        self._gone = {project: id_bound(before_ns) for project, before_ns in self._pruned[CALLS].items()}
+
+    def expired(self, record: EventRecord) -> bool:
+        """Whether *record* is about a call that was pruned, or might have been: the hourly sums have it already."""
+        bound, call_id = self._gone.get(record["project"]), record["call_id"]
+        return bound is not None and call_id is not None and call_id < bound
+
+    def bodiless(self, record: EventRecord) -> bool:
+        """Whether the content of what *record* is about was pruned."""
+        before_ns, call_id = self._pruned[BODIES].get(record["project"]), record["call_id"]
+        if before_ns is None or record["content"] is None:
+            return False
+        return record["occurred_at"] < before_ns if call_id is None else call_id < id_bound(before_ns)
 
     def cover(self, record: EventRecord) -> bool:
         """Whether what *record* is about was erased."""
@@ -100,9 +122,30 @@ def call_begun_ns(call_id: str) -> int | None:
         return None
 
 
+def id_bound(before_ns: int) -> str:
+    """What the ids of all calls begun at *before_ns* or later are not below; whole milliseconds, downwards."""
+    digits = f"{min(max(before_ns // 10**6, 0), _LAST_MS):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
+def id_ms(call_id: str) -> int:
+    """The time in a call's id, in milliseconds; 0 if it is no UUID."""
+    try:
+        return int(call_id[:8] + call_id[9:13], 16)
+    except ValueError:
+        return 0
+
+
 def has_erasable_data(event_type: str) -> bool:
     """Whether erasure takes the whole payload: that of contributed events."""
     return not event_type.startswith(("llm:", "provider:", "hub:"))
+
+
+def without_content(record: EventRecord) -> EventRecord:
+    """*record* without what pruning of bodies takes."""
+    bare = record.copy()
+    bare["content"] = None
+    return bare
 
 
 def stripped(record: EventRecord) -> EventRecord:

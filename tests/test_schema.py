@@ -141,6 +141,7 @@ def test_a_store_of_the_first_schema_is_brought_up_when_it_is_opened(tmp_path: P
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
             connection.execute(f"DROP VIEW {name}")
         connection.execute("ALTER TABLE hub_attempts DROP COLUMN is_last")
+        connection.execute("DROP INDEX ix_hub_calls_repeated")
         for table in ("hub_costs_hourly", "hub_latency_hourly", "hub_sequences"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE hub_prices RENAME TO newer")

@@ -15,10 +15,12 @@ from hub.cli.config import config
 from hub.cli.demo import demo
 from hub.cli.diff import diff
 from hub.cli.doctor import doctor
+from hub.cli.erase import erase
 from hub.cli.export import export
 from hub.cli.guard import guarded, unexpected
 from hub.cli.import_ import import_
 from hub.cli.maintain import migrate, rebuild
+from hub.cli.prune import prune
 from hub.cli.replay import replay
 from hub.cli.reprice import reprice
 from hub.cli.show import show
@@ -51,6 +53,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "migrate": migrate,
     "rebuild": rebuild,
     "reprice": reprice,
+    "erase": erase,
+    "prune": prune,
 }
 
 for name, command in COMMANDS.items():

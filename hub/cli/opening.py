@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from hub.cli.guard import say
 from hub.config import Settings, load
+from hub.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from hub.reader import Reader
+    from storage.sql_store import SqlStore
 
 _START = """  To see some right now: hub demo
   To trace your own, put this into a program:
@@ -35,6 +37,19 @@ def open_for_reading(db: str | None) -> Reader:
     settings = settings_for(db)
     recover_first(settings)
     return Reader(settings, isolated=True)
+
+
+def open_for_upkeep(settings: Settings) -> SqlStore:
+    """The store, to work on it as a whole.
+
+    Raises: StoreUnavailable: There is none yet.
+    """
+    from storage import open_store
+
+    if settings.sqlite_path is not None and not settings.sqlite_path.exists():
+        why = f"there is no store yet (chosen by {chosen_by(settings)})"
+        raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
+    return open_store(settings.db_url)
 
 
 def recover_first(settings: Settings) -> None:

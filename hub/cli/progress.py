@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from hub.cli.guard import say
+from hub.store import Progress
 
 Advance = Callable[[int, int], None]
 """Told how many of how many are done; of 0: nobody knows how many there are."""
 
-
 _QUIET_SECONDS = 1.0
+"""Work that takes no longer says nothing."""
 
 
 @contextmanager
@@ -37,3 +38,28 @@ def progress(words: str) -> Iterator[Advance]:
             say(f"{words}: {tenth * 10}%")
 
     yield line
+
+
+@contextmanager
+def phases() -> Iterator[Progress]:
+    """A bar for each phase on a terminal, a line now and then elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    screen = Console(stderr=True)
+    if not screen.is_terminal:
+        yield _Lines()
+        return
+    with Bars(console=screen, transient=True) as bars:
+        task = bars.add_task("", total=None)
+        yield lambda words, done, total: bars.update(task, description=words, completed=done, total=total)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, words: str, done: int, total: int) -> None:
+        if time.monotonic() - self._said > _QUIET_SECONDS:
+            self._said = time.monotonic()
+            say(f"{words}: {done * 100 // max(1, total)}%")

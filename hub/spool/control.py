@@ -189,6 +189,11 @@ class Control:
     def dropped_by_all(self) -> int:
         return sum(self.words[_DROPPED : _DROPPED + _REASONS])
 
+    @property
+    def admitted(self) -> int:
+        """Events that sinks get, or would have got."""
+        return self.words[EMITTED] - self.dropped_by_all
+
     def unreported(self, sink: str | None = None) -> dict[Reason, int]:
         """Drops, of the whole spool or of one sink, that no hub:dropped event has named yet."""
         if sink is None:

@@ -42,6 +42,10 @@ def upgrade() -> None:
     _hourly("hub_latency_hourly", bucket, ("calls",))
     if op.get_bind().dialect.name == "sqlite":  # no older store has calls on PostgreSQL
         _fill()
+    uncounted = sa.text("counted = 0")
+    op.create_index(
+        "ix_hub_calls_repeated", "hub_calls", ["call_id"], sqlite_where=uncounted, postgresql_where=uncounted
+    )
 
 
 def _fill() -> None:

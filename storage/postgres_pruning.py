@@ -1,0 +1,167 @@
+"""What pruning and erasing do differently on PostgreSQL: months are dropped whole, and tables are written anew."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from psycopg import errors
+from psycopg.errors import Diagnostic
+
+from storage.postgres_connection import PostgresConnection
+from storage.postgres_partitions import TABLE, Month, read
+from storage.tombstones import id_bound
+from storage.upkeep import Scrubbed, Writing
+
+_TABLES = ("hub_contents", "hub_parts", "hub_calls", "hub_attempts", "hub_tool_calls", "hub_tool_results")
+_PATIENCE_MS = 30_000
+_SNAPSHOTS_MAY_LAST = 10.0
+_MONTH_TABLE = re.compile(rf"{TABLE}_\d{{4}}_\d\d")
+
+_STILL_NEEDED = (
+    " WHERE NOT CASE WHEN call_id IS NULL THEN occurred_ns < ? ELSE call_id < ?"
+    " AND NOT EXISTS (SELECT 1 FROM hub_calls c WHERE c.call_id = e.call_id) END"
+)
+WAL = (
+    "the server's write-ahead log, its archive, standbys' logs and base backups may hold copies of it; they are its"
+    " operator's"
+)
+
+
+# Months.
+
+
+def drop_old_months(connection: PostgresConnection, before_ns: int, writing: Writing) -> tuple[int, Sequence[str]]:
+    """Drop the months that have nothing but events about calls begun before, and about no call that happened before.
+
+    Readers are not held up. What somebody's long transaction keeps from being dropped is left for another time.
+
+    Returns: How many events were dropped, and notes.
+    """
+    dropped = 0
+    try:
+        for name in _detached(connection):
+            dropped += _drop_or_put_back(connection, name, before_ns, writing)
+        for month in sorted(read(connection).months):
+            if Month(month + 1).bound > id_bound(before_ns):
+                break
+            if not _needed(connection, month.table, before_ns):
+                connection.execute(f"ALTER TABLE {TABLE} DETACH PARTITION {month.table} CONCURRENTLY")
+                dropped += _drop_or_put_back(connection, month.table, before_ns, writing)
+    except (errors.LockNotAvailable, errors.ObjectInUse):
+        return dropped, ("a long transaction keeps a month from being dropped; the next hub prune does it",)
+    return dropped, ()
+
+
+def _needed(connection: PostgresConnection, table: str, before_ns: int) -> bool:
+    values = (before_ns, id_bound(before_ns))
+    return connection.execute(f"SELECT 1 FROM {table} e {_STILL_NEEDED} LIMIT 1", values).fetchone() is not None
+
+
+def _detached(connection: PostgresConnection) -> list[str]:
+    """Months that somebody who was killed detached, or was about to detach, and did not come to drop."""
+    pending = connection.execute(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = ?::regclass AND inhdetachpending", (TABLE,)
+    )
+    for (name,) in pending.fetchall():
+        connection.execute(f"ALTER TABLE {TABLE} DETACH PARTITION {name} FINALIZE")
+    alone = connection.execute(
+        "SELECT relname FROM pg_class c WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
+        " AND starts_with(relname, ?) AND NOT EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = c.oid)",
+        (f"{TABLE}_",),
+    )
+    return [name for (name,) in alone.fetchall() if _MONTH_TABLE.fullmatch(name)]
+
+
+def _drop_or_put_back(connection: PostgresConnection, name: str, before_ns: int, writing: Writing) -> int:
+    """Of a month that nobody can write to any more. Put back is one to which a late event came just before."""
+    with writing(connection):
+        if _needed(connection, name, before_ns):
+            month = Month(int(name[-7:-3]) * 12 + int(name[-2:]) - 1)
+            bounds = f"FROM ('{month.bound}') TO ('{Month(month + 1).bound}')"
+            connection.execute(f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES {bounds}")
+            return 0
+        (count,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone() or (0,)
+        connection.execute(f"DROP TABLE {name}")
+    return int(count)
+
+
+# Tables.
+
+
+def tidy(connection: PostgresConnection) -> None:
+    """Let what was deleted be used again. Nobody is held up."""
+    for table in (TABLE, *_TABLES):
+        connection.execute(f"VACUUM {table}")
+
+
+def rewrite(connection: PostgresConnection, months: Collection[Month] | None) -> Scrubbed:
+    """Write tables and their indexes anew: VACUUM alone leaves the bytes of dead rows in place, and what the planner
+    knows of values stands in pg_statistic. Each table is locked while it is written.
+
+    Args:
+        months: Of streams that were rewritten; None for all.
+    """
+    with _heard(connection) as refused, _patient(connection):
+        failed = _wait_for_snapshots(connection)
+        for statement in _statements(connection, months):
+            try:
+                connection.execute(statement)
+            except errors.LockNotAvailable:
+                failed.append(f"{statement} found the table in use for {_PATIENCE_MS / 1000:g} s")
+    notes = [f"{one}; run the same again" for one in failed] + [f"{one}; run the same as its owner" for one in refused]
+    return Scrubbed((*notes, WAL), complete=not notes)
+
+
+def _statements(connection: PostgresConnection, months: Collection[Month] | None) -> Iterator[str]:
+    layout = read(connection)
+    parts = {TABLE} if months is None else {layout.table_of(month) for month in months}
+    for table in (*sorted(parts), *_TABLES):
+        yield f"VACUUM (FULL, ANALYZE) {table}"
+    yield f"ANALYZE {TABLE}"
+    yield "VACUUM FULL pg_statistic"
+
+
+def _wait_for_snapshots(connection: PostgresConnection) -> list[str]:
+    """Transactions that began before now may still see rows that are dead: those are copied. Returns: A complaint."""
+    (now,) = connection.execute("SELECT pg_current_xact_id()::xid::text").fetchone() or ("",)
+    deadline = time.monotonic() + _SNAPSHOTS_MAY_LAST
+    while True:
+        older = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND age(backend_xmin) > age(?::xid) ORDER BY pid",
+            (now,),
+        ).fetchall()
+        if not older:
+            return []
+        if time.monotonic() > deadline:
+            return [f"a transaction of long standing (pid {older[0][0]}) still sees what was deleted: end it"]
+        time.sleep(0.1)
+
+
+@contextmanager
+def _patient(connection: PostgresConnection) -> Iterator[None]:
+    (before,) = connection.execute("SELECT current_setting('lock_timeout')").fetchone() or ("",)
+    connection.execute("SELECT set_config('lock_timeout', ?, false)", (str(_PATIENCE_MS),))
+    try:
+        yield
+    finally:
+        connection.execute("SELECT set_config('lock_timeout', ?, false)", (before,))
+
+
+@contextmanager
+def _heard(connection: PostgresConnection) -> Iterator[list[str]]:
+    """What the server warns of: a table that the login may not rewrite is passed over."""
+    warnings: list[str] = []
+
+    def hear(told: Diagnostic) -> None:
+        if told.severity_nonlocalized == "WARNING" and told.message_primary:
+            warnings.append(told.message_primary)
+
+    connection.raw.add_notice_handler(hear)
+    try:
+        yield warnings
+    finally:
+        connection.raw.remove_notice_handler(hear)

@@ -1,0 +1,195 @@
+"""Erasing and pruning in a PostgreSQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from hub.events import EventRecord
+from storage import postgres_pruning
+from storage.postgres import PostgresStore
+from storage.postgres_migrate import upgrade
+from storage.postgres_server import connect
+from storage.sql_store import SqlStore
+from tests.factories import SECOND, Factory
+from tests.retention_contract import DAY, RetentionContract, hourly, select, user
+
+
+@pytest.fixture
+def migrated(postgres_url: str) -> str:
+    """The URL of a database of the newest schema."""
+    connection = connect(postgres_url)
+    upgrade(connection, postgres_url)
+    connection.raw.close()
+    return postgres_url
+
+
+class TestPostgresRetention(RetentionContract):
+    @pytest.fixture
+    def open_store(self, migrated: str) -> Callable[[], SqlStore]:
+        return lambda: PostgresStore(migrated)
+
+
+# Months.
+
+MAY, JUNE, JULY = (int(datetime(2026, month, 1, tzinfo=UTC).timestamp()) * SECOND for month in (5, 6, 7))
+
+
+@pytest.fixture
+def store(migrated: str) -> Iterator[PostgresStore]:
+    store = PostgresStore(migrated)
+    yield store
+    store.close()
+
+
+def calls_in(*moments: int, project: str = "shop") -> list[EventRecord]:
+    return [one for at in moments for one in Factory(f"p{at}", project=project, start=at + DAY).calls(3)]
+
+
+def months(store: SqlStore) -> set[str]:
+    found = select(store, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'hub_events'::regclass")
+    return {name.removeprefix("hub_events_") for (name,) in found}
+
+
+def tables(store: SqlStore) -> set[str]:
+    found = select(store, "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname LIKE 'hub_events_2%'")
+    return {name.removeprefix("hub_events_") for (name,) in found}
+
+
+def test_months_that_are_too_old_as_a_whole_are_dropped_and_the_rest_deleted(store: PostgresStore) -> None:
+    store.append(calls_in(MAY, JUNE, JULY))
+    before = hourly(store)
+    assert {"2026_05", "2026_06", "2026_07"} <= months(store)
+    report = store.prune(calls_before_ns=JUNE + 10 * DAY)
+    assert (report.calls, report.events, report.contents, report.notes) == (6, 24, 12, ())
+    assert "2026_05" not in tables(store)
+    assert {"2026_06", "2026_07"} <= months(store)
+    assert len(store.read_all().events) == 12
+    assert hourly(store) == before
+    store.rebuild()
+    assert hourly(store) == before
+
+
+def test_a_month_in_which_a_younger_event_stands_is_not_dropped(store: PostgresStore) -> None:
+    factory = Factory(start=MAY + DAY)
+    stream = factory.new_id()
+    ticks = [
+        factory.event("acme:tick", stream=stream, version=number, call_id=None, at=at)
+        for number, at in ((1, MAY + DAY), (2, JULY))
+    ]
+    store.append(calls_in(MAY, JULY) + ticks)
+    assert store.prune(calls_before_ns=JUNE).events == 13
+    assert "2026_05" in months(store)
+    assert list(store.read_stream(UUID(stream))) == ticks[1:]
+    assert store.prune(calls_before_ns=JULY + 1).events == 1
+    assert "2026_05" not in tables(store)
+
+
+def test_a_writer_that_knew_a_dropped_month_makes_it_anew(migrated: str, store: PostgresStore) -> None:
+    writer = PostgresStore(migrated)
+    writer.append(calls_in(MAY, JULY))
+    store.prune(calls_before_ns=JUNE)
+    others = calls_in(MAY, project="lab")
+    assert writer.append(others).new == 12
+    assert [one for one in writer.read_all().events if one["project"] == "lab"] == others
+    assert store.prune(calls_before_ns=JUNE).calls == 3
+    assert "2026_05" not in tables(store)
+    writer.close()
+
+
+def test_a_month_that_somebody_who_was_killed_detached_is_dropped(store: PostgresStore) -> None:
+    store.append(calls_in(MAY, JULY))
+    with store._apart() as connection:
+        connection.execute("ALTER TABLE hub_events DETACH PARTITION hub_events_2026_05")
+    before = hourly(store)
+    store.prune(calls_before_ns=JUNE)
+    assert "2026_05" not in tables(store)
+    assert hourly(store) == before
+
+
+def test_a_month_that_was_detached_and_is_needed_yet_is_put_back(store: PostgresStore) -> None:
+    records = calls_in(MAY)
+    store.append(records + calls_in(JULY))
+    with store._apart() as connection:
+        connection.execute("ALTER TABLE hub_events DETACH PARTITION hub_events_2026_05")
+    assert store.prune(calls_before_ns=MAY - DAY).events == 0
+    assert "2026_05" in months(store)
+    assert [one for one in store.read_all().events if one["occurred_at"] < JUNE] == records
+
+
+def test_a_long_transaction_delays_the_dropping_of_a_month_and_nothing_else(
+    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
+    store.append(calls_in(MAY, JULY))
+    before = hourly(store)
+    with psycopg.connect(migrated) as reader:
+        reader.execute("SELECT count(*) FROM hub_events")
+        report = store.prune(calls_before_ns=JUNE)
+        assert report.calls == 3
+        assert "a long transaction" in report.notes[0]
+        assert store.append(calls_in(JULY + DAY)).new == 12
+        store.rebuild()
+    assert len(select(store, "SELECT 1 FROM llm_calls")) == 6
+    assert store.prune(calls_before_ns=JUNE).notes == ()
+    assert "2026_05" not in tables(store)
+    assert [row for row in hourly(store)[0] if row[0] < datetime(2026, 6, 1, tzinfo=UTC)] == [
+        row for row in before[0] if row[0] < datetime(2026, 6, 1, tzinfo=UTC)
+    ]
+
+
+# Files.
+
+
+def test_a_transaction_that_still_sees_what_was_erased_is_named(
+    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_pruning, "_SNAPSHOTS_MAY_LAST", 0.2)
+    monkeypatch.setattr(postgres_pruning, "_PATIENCE_MS", 200)
+    store.append(Factory().call(user_id="u1"))
+    with psycopg.connect(migrated) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT 1")
+        report = store.erase(user())
+        assert (report.events_redacted, report.complete) == (4, False)
+        assert f"pid {reader.info.backend_pid}" in report.notes[0]
+    report = store.erase(user())
+    assert (report.events_redacted, report.complete) == (0, True)
+
+
+def test_a_table_in_use_is_named(migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_pruning, "_SNAPSHOTS_MAY_LAST", 0.2)
+    monkeypatch.setattr(postgres_pruning, "_PATIENCE_MS", 200)
+    store.append(Factory().call(user_id="u1"))
+    with psycopg.connect(migrated) as reader:
+        reader.execute("SELECT count(*) FROM hub_contents")
+        report = store.erase(user())
+        assert (report.events_redacted, report.complete) == (4, False)
+        assert any("hub_contents found the table in use" in note for note in report.notes)
+    assert store.erase(user()).complete
+
+
+def test_a_login_that_may_not_write_statistics_anew_is_told(postgres_url: str) -> None:
+    role = urlsplit(postgres_url).path[1:] + "_own"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+        connection.execute(f"CREATE SCHEMA AUTHORIZATION {role}")
+        connection.execute(f"GRANT pg_read_all_stats TO {role}")
+    parts = urlsplit(postgres_url)
+    url = parts._replace(netloc=f"{role}:x@{parts.hostname}:{parts.port}").geturl()
+    connection_of_its_own = connect(url)
+    upgrade(connection_of_its_own, url)
+    connection_of_its_own.raw.close()
+    store = PostgresStore(url)
+    store.append(Factory().call(user_id="u1"))
+    report = store.erase(user())
+    assert (report.events_redacted, report.complete) == (4, False)
+    assert any("pg_statistic" in note for note in report.notes)
+    store.close()
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"DROP OWNED BY {role}")
