@@ -45,10 +45,11 @@ def write_parquet(
     """
     arrow = load_pyarrow()
     schema = arrow.schema([arrow.field(name, _type(arrow, kind)) for name, kind in columns.items()])
-    beside = path.with_name(f"{path.name}.writing-{os.getpid()}")
+    beside = path.with_name(f"{path.name}.writing")
+    beside.unlink(missing_ok=True)  # of somebody who was killed
     count = 0
     try:
-        os.close(os.open(beside, os.O_CREAT | os.O_WRONLY, 0o600))
+        os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with arrow.parquet.ParquetWriter(beside, schema, compression="zstd") as writer:
             for rows in batches:
                 if rows:

@@ -10,6 +10,7 @@ import re
 import select
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -53,9 +54,10 @@ def fetch(
 ) -> Result:
     """Run *sql*, which has $1 and so on for *values*. As one statement: the extended protocol knows no other.
 
-    The connection is closed when the statement does not end as it should.
+    The connection is closed when a limit is reached, or something else breaks in.
 
     Args:
+        rows: What comes behind them is passed over; *sql* should end soon after.
         size: Of all text in the result together.
         deadline: In the time of *clock*.
     Raises:
@@ -70,15 +72,13 @@ def fetch(
         connection.pgconn.send_query_params(sql.encode(), data, param_types=dumped.types)
         connection.pgconn.set_single_row_mode()
         fetched = _collect(answer, rows, size)
-        if fetched.truncated:
-            connection.cancel_safe(timeout=_GRACE_SECONDS)
         answer.drain()
     except StatementFailed:
         answer.drain()
         raise
     except BaseException:
-        if connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-            connection._try_cancel(timeout=_GRACE_SECONDS)
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=_GRACE_SECONDS)
         connection.close()
         raise
     return fetched
@@ -121,7 +121,7 @@ class _Answer:
         return self._libpq.get_result()
 
     def drain(self) -> None:
-        """Pass over what still comes of a statement that has ended or is being cancelled."""
+        """Pass over what still comes of a statement that is at its end."""
         self._deadline = self._clock() + _GRACE_SECONDS
         while self.next():
             pass

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import psycopg
+from psycopg import pq
 
 from hub.db_urls import shown
 from hub.errors import QueryRefused, SchemaMismatch, StoreError, StoreUnavailable
@@ -149,6 +150,8 @@ def run(
     except (psycopg.ProgrammingError, psycopg.DataError, UnicodeError) as failed:  # a value that psycopg cannot send
         raise QueryRefused(str(failed), "pass text, numbers, true, false or null") from None
     finally:
+        if raw.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:  # a Ctrl-C within psycopg leaves it so
+            raw.close()
         if not raw.closed:
             raw.rollback()
 

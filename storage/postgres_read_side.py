@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TypeVar
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 
 from hub.db_urls import shown
 from hub.errors import HubError, QueryLimit, QueryRefused, StoreUnavailable
-from hub.events import EventRecord
 from hub.forking import not_to_inherit, undivided
-from hub.store import Cursor, Page
-from storage import reading
+from storage.engine import Connection
 from storage.postgres import CHANNEL
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_query import Place, look_around, run
 from storage.postgres_server import connect, translated
 from storage.query import Limits, Params, Result, Shadow
 
+IDLE = TransactionStatus.IDLE
 T = TypeVar("T")
 
 _OWN_LOGIN = "use the URL that the hub writes with"
@@ -75,11 +75,8 @@ class PostgresReadSide:
 
         return self._with(ask)
 
-    def log_page(self, after: Cursor | None, types: Collection[str] | None, limit: int) -> Page:
-        return self._with(lambda connection: reading.log_page(connection, after, types, limit))
-
-    def stream_page(self, stream_id: str, after: int, limit: int) -> list[EventRecord]:
-        return self._with(lambda connection: reading.stream_page(connection, stream_id, after, limit))
+    def read(self, work: Callable[[Connection], T]) -> T:
+        return self._with(work)
 
     def wait(self, seconds: float) -> None:
         with self._lock:
@@ -118,12 +115,14 @@ class PostgresReadSide:
 
     def _ready(self) -> PostgresConnection:
         if self._connection is None or self._lost():
+            if self._connection is not None:
+                self._connection.raw.close()
             self._connection = connect(self._url)
             self._place = None
         return self._connection
 
     def _lost(self) -> bool:
-        return self._connection is None or self._connection.raw.closed
+        return self._connection is None or self._connection.raw.pgconn.transaction_status != IDLE
 
     def _look_again(self, connection: PostgresConnection) -> Place:
         self._place = look_around(connection, self._url)

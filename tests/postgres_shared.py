@@ -179,8 +179,11 @@ def _knock() -> socket.socket | None:
 def _read(door: socket.socket, until: bytes = b"") -> bytes:
     """What comes up to *until*, or to the other side's end."""
     read = b""
-    while not (until and read.endswith(until)) and (more := door.recv(4_096)):
-        read += more
+    try:
+        while not (until and read.endswith(until)) and (more := door.recv(4_096)):
+            read += more
+    except ConnectionError:
+        pass
     return read
 
 

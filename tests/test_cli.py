@@ -460,13 +460,14 @@ def test_config_show_tells_values_and_origins(hub: Command, tmp_path: Path, monk
 
 def test_every_command_has_help_and_is_documented(hub: Command) -> None:
     documented = (ROOT / "docs" / "commands.md").read_text()
-    for name in [*COMMANDS, "config show"]:
+    names = [*COMMANDS, "config show", "export jsonl", "export parquet"]
+    for name in names:
         result = hub(*name.split(), "--help")
         assert result.exit_code == 0
         text = re.sub(r"\x1b\[[\d;]*m", "", result.stdout)
         assert "--db" in text
         assert f"\n## hub {name}\n" in documented
-    options = set(re.findall(r"--[a-z][a-z-]+", " ".join(hub(name, "--help").stdout for name in COMMANDS)))
+    options = set(re.findall(r"--[a-z][a-z-]+", " ".join(hub(*name.split(), "--help").stdout for name in names)))
     missing = {option for option in options - {"--help"} if option not in documented}
     assert not missing
 

@@ -8,13 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hub.errors import QueryLimit, QueryRefused, SchemaMismatch
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_fetch import StatementFailed, fetch
+from storage.postgres_guard import check
+from storage.postgres_lexer import tokens
 from storage.postgres_query import look_around, run
 from storage.postgres_roles import make_reader
 from storage.postgres_rules import FUNCTIONS, KEYWORDS, OPERATORS, TYPES
@@ -44,6 +49,7 @@ def database() -> Iterator[Database]:
             raw.execute("CREATE TABLE model (x int); CREATE VIEW private AS SELECT key FROM hub_keys")
             raw.execute("CREATE FUNCTION leak(llm_calls) RETURNS text LANGUAGE sql AS 'SELECT secret FROM other'")
             raw.execute("CREATE FUNCTION leak() RETURNS text LANGUAGE sql AS 'SELECT secret FROM other'")
+            raw.execute("REVOKE EXECUTE ON FUNCTION leak() FROM PUBLIC")
             raw.execute("CREATE OPERATOR <<<< (FUNCTION = int4pl, LEFTARG = int, RIGHTARG = int)")
             raw.execute("CREATE SCHEMA app; CREATE TABLE app.users (name text); CREATE EXTENSION dblink")
             raw.execute('CREATE VIEW "llm_event_acme_Odd" AS SELECT call_id AS "a ""b" FROM hub_calls')
@@ -412,6 +418,60 @@ def test_without_the_guard_the_hidden_table_is_read(database: Database, sql: str
         raw.execute(f"SET LOCAL ROLE {database.reader}")
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="hub_keys"):
             raw.execute(sql.encode())
+
+
+@pytest.fixture(scope="module")
+def unguarded(database: Database) -> Iterator[psycopg.Connection[Any]]:
+    """Runs what it is given, as a login that may neither call leak() nor read other: PostgreSQL then says whether it
+    would have come to that."""
+    with psycopg.connect(database.reader_url, autocommit=True) as connection:
+        yield connection
+
+
+_QUOTES = "' '' \" \"\" \\ E' e' U&' $$ $a$ $b$ b' n' \\' '\\'' E'\\'' 'a'"
+_REST = "-- /* */ ( ) , || 1 x + - * / é AS $1 $ e ; ? :x :: . [ ]"
+PIECES = [*_QUOTES.split(), *_REST.split(), "\n", "\r", "\v", " ", "\u00a0", "E''\n'", "'\n'", ' AS "']
+puzzle = st.lists(st.sampled_from(PIECES), max_size=7).map("".join)
+CALLS = [", leak()", " leak() ", ' "leak"()', " || public . leak ( ) ||", "\f+/**/leak--\n()"]
+READS_OF_A_TABLE = [
+    ", other",
+    ' JOIN "other" ON true',
+    " CROSS JOIN(other CROSS JOIN llm_spans)",
+    ", ONLY (other)",
+    ", public.other",
+    " UNION ALL TABLE other",
+    " WHERE 1 IN (SELECT 1 FROM/**/other)",
+    ", LATERAL (TABLE--\rother)",
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(puzzle, st.sampled_from(CALLS), puzzle)
+def test_no_puzzle_hides_a_call(
+    owner: Asked, unguarded: psycopg.Connection[Any], before: str, hidden: str, after: str
+) -> None:
+    _no_hole(owner, unguarded, f"SELECT {before}{hidden}{after}", "leak")
+
+
+@settings(max_examples=400, deadline=None)
+@given(puzzle, st.sampled_from(READS_OF_A_TABLE), puzzle)
+def test_no_puzzle_hides_a_table(
+    owner: Asked, unguarded: psycopg.Connection[Any], before: str, hidden: str, after: str
+) -> None:
+    _no_hole(owner, unguarded, f"SELECT 1 FROM llm_calls {before}{hidden}{after}", "other")
+
+
+def _no_hole(owner: Asked, unguarded: psycopg.Connection[Any], sql: str, secret: str) -> None:
+    try:
+        check(tokens(sql), owner.place.views, owner.place.schema, owner.connection)
+    except QueryRefused:
+        return
+    try:
+        unguarded.execute(sql.encode())
+        reached = ""
+    except psycopg.Error as failed:  # most of it is no SQL
+        reached = str(failed) if failed.sqlstate == "42501" else ""
+    assert secret not in reached, sql
 
 
 @pytest.mark.parametrize(
