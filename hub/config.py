@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
@@ -22,7 +22,9 @@ from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, Va
 from hub.db_urls import identity, is_postgres, plain, shown
 from hub.errors import ConfigError
 from hub.own_prices import Discount, OwnPrice, read_discounts, read_prices
-from hub.price_list import Prices
+
+if TYPE_CHECKING:
+    from hub.price_list import Prices
 
 MIB = 1 << 20
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w)")
@@ -155,6 +157,8 @@ class Settings(BaseModel):
     @property
     def price_list(self) -> Prices:
         """What models cost by the settings, and else by the lists."""
+        from hub.price_list import Prices  # for the store alone
+
         return Prices(self.prices, self.discounts)
 
     @property

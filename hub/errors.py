@@ -3,7 +3,9 @@
 HubError
 ├── ConfigError            a setting that cannot be used
 ├── NameClash              another package has the name of one of the hub's (also an ImportError)
+├── MissingExtra           packages of an extra are not installed (also an ImportError)
 ├── NotTraceable           hub.traced was given something without a call method (also a TypeError)
+├── FileRefused            a file that an export does not write, or that an import cannot read
 ├── InvalidEvent           a contributed event or event class that cannot be registered or emitted (also a ValueError)
 ├── NotFound               no such call, session or event
 ├── AmbiguousId            a prefix that names more than one call
@@ -46,12 +48,28 @@ class NameClash(HubError, ImportError):
         self.found, self.wanted = found, wanted
 
 
+class MissingExtra(HubError, ImportError):
+    """Something that only an extra of the distribution brings. *what* begins the sentence: "Parquet needs ..."."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs packages that are not installed; run: pip install 'llm-hub[{extra}]'")
+        self.what, self.extra = what, extra
+
+
 class NotTraceable(HubError, TypeError):
     """hub.traced was given an object on which it finds no method that calls a model."""
 
     def __init__(self, target: str, remedy: str) -> None:
         super().__init__(f"{target} has no method that calls a model; {remedy}")
         self.target, self.remedy = target, remedy
+
+
+class FileRefused(HubError):
+    """A file that an export does not write, or that an import cannot read. It is left as it is."""
+
+    def __init__(self, path: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{path}: {reason}; {remedy}")
+        self.path, self.reason, self.remedy = path, reason, remedy
 
 
 class InvalidEvent(HubError, ValueError):

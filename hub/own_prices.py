@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any, NamedTuple
+
+import orjson
 
 from hub.errors import ConfigError
 from hub.pricing import DAY, EXACT, OWN, Card
@@ -86,7 +87,7 @@ def _price(place: str, entry: object, origin: str) -> OwnPrice:
     rates = {kind: _rate(f"{place}.{kind}", entry[kind], origin) for kind in RATES if kind in entry}
     # A rate makes a cost unknown where the count is, and a model for embeddings answers no tokens: 0 must not ask.
     card: Card = [{"rates": {kind: rate for kind, rate in rates.items() if rate != "0" or kind not in _COUNTED}}]
-    digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(orjson.dumps(card, option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
     return OwnPrice(_day(place, entry, origin), f"{OWN} {digest}", card)
 
 
@@ -181,11 +182,11 @@ def _parsed(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return orjson.loads(value)
     except ValueError:
         return None
 
 
 def quoted(name: str) -> str:
     """*name* as a TOML string, on one line."""
-    return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return orjson.dumps(name).decode().replace("\x7f", "\\u007f")

@@ -169,6 +169,11 @@ class PriceBook:
         """The cards of a model, by their start; each holds until the next one's."""
         return [row for row, _ in self._held.get((provider or "", model), ())]
 
+    def at(self, provider: str, model: str, at_ns: int) -> PriceRow | None:
+        """The card for calls that began at *at_ns*."""
+        held = self._card(provider, model, at_ns)
+        return held and held.row
+
     def cost(self, provider: str | None, models: Iterable[str], usage: Usage, at_ns: int) -> Cost | None:
         """What a call that began at *at_ns* cost; None when that is unknown.
 

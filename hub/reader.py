@@ -8,16 +8,19 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from hub.config import Settings, load
 from hub.errors import AmbiguousId, NotFound, QueryRefused
 from hub.events import Event, EventRecord, decode, upcast
-from hub.store import Cursor
+from hub.pricing import PriceRow
+from hub.store import Cursor, Page
+from storage.price_tables import price_rows
 from storage.query import Limits, Params, Result, Shadow
 from storage.read_side import open_read_side
+from storage.reading import LogState, log_page, log_state, stream_page
 
 Where = str | Mapping[str, object]
 """SQL over the columns of llm_calls, or column to wanted value (None: the column is null)."""
@@ -178,19 +181,37 @@ class Reader:
 
     def records(self, *, after: int = 0, types: Sequence[str] | None = None) -> Iterator[EventRecord]:
         """As `events`, as plain dicts."""
-        cursor: Cursor | None = Cursor(str(after))
+        return (upcast(record) for page in self.pages(Cursor(str(after)), types=types) for record in page.events)
+
+    def pages(
+        self, after: Cursor | None = None, *, types: Sequence[str] | None = None, until: Cursor | None = None
+    ) -> Iterator[Page]:
+        """The log in pages, events as they are stored: not upcast.
+
+        Args:
+            until: Leave out what lies behind; without *types* only.
+        """
         while True:
-            page = self._store.log_page(cursor, types, _PAGE)
-            yield from map(upcast, page.events)
+            page = self._store.read(partial(log_page, after=after, types=types, limit=_PAGE, until=until))
+            yield page
             if len(page.events) < _PAGE:
                 return
-            cursor = page.next
+            after = page.next
+
+    def log_state(self) -> LogState:
+        """Where the log ends now, and what tells it from another."""
+        return self._store.read(log_state)
+
+    def prices(self) -> list[PriceRow]:
+        """The price cards that costs are computed by, of each model the oldest first."""
+        return self._store.read(price_rows)
 
     def stream(self, call_id: str) -> list[EventRecord]:
         """The events of one call with their content, upcast, in order."""
         found: list[EventRecord] = []
         while True:
-            page = self._store.stream_page(call_id, found[-1]["version"] if found else 0, _PAGE)
+            after = found[-1]["version"] if found else 0
+            page = self._store.read(partial(stream_page, stream_id=call_id, after=after, limit=_PAGE))
             found += map(upcast, page)
             if len(page) < _PAGE:
                 return found

@@ -5,7 +5,6 @@ Everything may be done twice: a recovery that is itself killed is finished by th
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ import uuid_utils
 from hub.delivery import Delivered, Splitter, is_outage
 from hub.errors import HubError
 from hub.events import ENVELOPE_DEFAULTS, Constants, Data, EventRecord, decode_frame
+from hub.ids import uuid7_from
 from hub.pipeline import MAX_BYTES, MAX_EVENTS, conflict_data
 from hub.polite import Rest, rest
 from hub.spool import STORE
@@ -366,10 +366,7 @@ def lost_response(call: OpenCall, *, occurred_at: int, producer_seq: int) -> Eve
 def derived_id(call_id: str, purpose: str) -> str:
     """A UUIDv7 with the time of *call_id* and 74 bits that follow from it and *purpose*."""
     call = UUID(call_id)
-    digest = int.from_bytes(hashlib.sha256(purpose.encode() + b":" + call.bytes).digest(), "big")
-    time_bits = call.int >> 80
-    number = time_bits << 80 | 7 << 76 | (digest & 0xFFF) << 64 | 2 << 62 | digest >> 12 & (1 << 62) - 1
-    return str(UUID(int=number))
+    return uuid7_from(call.int >> 80, purpose.encode() + b":" + call.bytes)
 
 
 class _Facts:

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hub.db_urls import is_postgres, shown
 from hub.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hub.price_list import Prices
     from storage.sql_store import SqlStore
 
 _SQLITE = re.compile(r"sqlite(?:\+pysqlite)?:///(?P<file>[^?]*)(?:\?.*)?")
 
 
-def open_store(url: str, *, prices: Prices | None = None) -> SqlStore:
+def open_store(url: str, **options: Any) -> SqlStore:
     """The store at a SQLAlchemy URL. A file that is not there yet is made at the first use, and so are its folders; a
     PostgreSQL database has to be migrated.
 
     Args:
-        prices: As the settings have them, for models that the store has no price for yet.
+        options: See `storage.sql_store.SqlStore`.
     Raises: ConfigError: No store of ours has such a URL, or the package that it needs is not installed.
     """
     if is_postgres(url):
         require_driver(url)
         from storage.postgres import PostgresStore
 
-        return PostgresStore(url, prices=prices)
+        return PostgresStore(url, **options)
     from storage.sqlite import SQLiteStore
 
-    return SQLiteStore(sqlite_path(url), prices=prices)
+    return SQLiteStore(sqlite_path(url), **options)
 
 
 def require_driver(url: str) -> None:

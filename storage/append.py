@@ -48,6 +48,8 @@ class Memory:
         self.first_results: dict[ResultKey, str] = {}
         self.book = PriceBook()
         self.checked_prices: set[tuple[str | None, str]] = set()
+        self.settled_prices: set[tuple[str | None, str]] = set()
+        """Their cards came with the calls, see `storage.adopting`: no price list has a say."""
         self.tombstones = Tombstones((), self.keys)
 
     def refresh(self, connection: Connection, epoch: int) -> None:
@@ -219,7 +221,7 @@ class Append:
 
     def _price(self, projector: Projector) -> None:
         """Keep the cards that are needed for the first time, or that have changed since: for the calls from now on."""
-        for provider, model in projector.priced_models() - self._memory.checked_prices:
+        for provider, model in projector.priced_models() - self._memory.checked_prices - self._memory.settled_prices:
             self._check_price(provider, model)
             self._memory.checked_prices.add((provider, model))
 

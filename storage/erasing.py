@@ -14,6 +14,7 @@ from storage.append import read_counters, write_counters
 from storage.bodies import ids_in
 from storage.engine import Connection
 from storage.price_tables import read_prices
+from storage.projections import CALL_TYPES
 from storage.projector import Entry, Projector
 from storage.reading import COLUMNS, with_content
 from storage.sequences import Places, expand
@@ -42,6 +43,8 @@ class _Target:
     """Position to type."""
     projects: set[str] = field(default_factory=set)
     """Of the events."""
+    rows: set[str] = field(default_factory=set)
+    """Calls whose rows come from such events. What another project noted about a call is no part of them."""
 
 
 def erase(connection: Connection, what: Erasure, key: bytes, now: int) -> ErasureReport:
@@ -58,7 +61,7 @@ def erase(connection: Connection, what: Erasure, key: bytes, now: int) -> Erasur
     )
     target = _find(connection, what, kind, value)
     dead = _erase_events(connection, target)
-    _fold_again(connection, target.calls)
+    _fold_again(connection, target.rows)
     counters = read_counters(connection)
     write_counters(connection, {"epoch": counters["epoch"] + 1, "erasures": counters.get("erasures", 0) + 1})
     return ErasureReport(len(target.calls), dead, len(target.events))
@@ -78,12 +81,14 @@ def _find(connection: Connection, what: Erasure, kind: str, value: str) -> _Targ
                 target.calls.add(call_id)
     _find_carried(connection, what, kind, value, target)
     for chunk in _chunks(sorted(target.calls)):
-        target.events.update(
-            connection.execute(
-                f"SELECT position, type FROM hub_events WHERE project = ? AND call_id IN ({_marks(chunk)})",
-                (what.project, *chunk),
-            )
+        rows = connection.execute(
+            f"SELECT position, type, call_id FROM hub_events WHERE project = ? AND call_id IN ({_marks(chunk)})",
+            (what.project, *chunk),
         )
+        for position, event_type, call_id in rows:
+            target.events[position] = event_type
+            if event_type in CALL_TYPES:
+                target.rows.add(call_id)
     return target
 
 
@@ -118,7 +123,7 @@ def _erase_events(connection: Connection, target: _Target) -> int:
         "UPDATE hub_events SET data = '{}' WHERE position = ?",
         ((position,) for position, event_type in target.events.items() if has_erasable_data(event_type)),
     )
-    results = _take_results(connection, target.calls)
+    results = _take_results(connection, target.rows)
     dead = _settle_survivors(connection, sorted(target.projects), candidates, results)
     for table, column in (("hub_contents", "id"), ("hub_parts", "content_id"), ("hub_tool_results", "content_id")):
         connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", ((content_id,) for content_id in dead))

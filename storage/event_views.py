@@ -18,7 +18,7 @@ SCHEMA_EVENT = "hub:schema"
 log = logging.getLogger("hub")
 
 _ENVELOPE = ("position", "event_id", "call_id", "project", "session_id", "user_id", "trace_id")
-_NOT_CONTRIBUTED = "('llm:request','llm:request:debug','llm:response','llm:response:debug')"
+NOT_CONTRIBUTED = "('llm:request','llm:request:debug','llm:response','llm:response:debug')"
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PREFIX = "llm_event_"
 
@@ -124,5 +124,5 @@ def event_view(engine: Engine, event_type: str, name: str, fields: Mapping[str, 
     literal = event_type.replace("'", "''")
     return (
         f"CREATE VIEW {name} AS SELECT {', '.join(columns)} FROM hub_events"
-        f" WHERE type = '{literal}' AND type NOT IN {_NOT_CONTRIBUTED}"
+        f" WHERE type = '{literal}' AND type NOT IN {NOT_CONTRIBUTED}"
     )

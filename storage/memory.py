@@ -16,7 +16,7 @@ from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure
 from storage.batch import Batch
 from storage.bodies import Outline, hashes_in
 from storage.reading import place
-from storage.tombstones import CONFLICT, begun_ns, column_of, predicate, stripped, subjects
+from storage.tombstones import CONFLICT, begun_ns, predicate, stripped, subjects, value_of
 
 
 class _Kept(NamedTuple):
@@ -92,7 +92,11 @@ class MemoryStore:
         with self._lock:
             key = (what.project, kind, value)
             self._tombstones[key] = max(what.before_ns, self._tombstones.get(key, what.before_ns))
-            named = {index for index, kept in enumerate(self._log) if self._is_erased(self._told(kept))}
+            named = {
+                index
+                for index, kept in enumerate(self._log)
+                if _covers(what.project, kind, value, what.before_ns, self._told(kept))
+            }
             calls = {self._log[index].record["call_id"] for index in named} - {None}
             hit = [
                 index
@@ -131,11 +135,7 @@ class MemoryStore:
         return
 
     def _is_erased(self, record: EventRecord) -> bool:
-        return any(
-            one["project"] == project and _value(one, kind) == value and begun_ns(one) < before_ns
-            for one in subjects(record)
-            for (project, kind, value), before_ns in self._tombstones.items()
-        )
+        return any(_covers(*key, before_ns, record) for key, before_ns in self._tombstones.items())
 
     def _told(self, kept: _Kept) -> EventRecord:
         """With content where it tells of another event."""
@@ -158,8 +158,11 @@ def _key(project: str) -> bytes:
     return hashlib.sha256(project.encode()).digest()
 
 
-def _value(record: EventRecord, kind: str) -> object:
-    return dict(record)[column_of(kind)]
+def _covers(project: str, kind: str, value: str, before_ns: int, record: EventRecord) -> bool:
+    return any(
+        one["project"] == project and value_of(one, kind) == value and begun_ns(one) < before_ns
+        for one in subjects(record)
+    )
 
 
 def _refs(outline: Outline | None) -> Iterator[str]:

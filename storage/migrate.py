@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.errors import ForeignStore, HubError, SchemaMismatch
 from storage import views
-from storage.sqlite_file import connect, translated, url_of, write_lock
+from storage.sqlite_file import connect, damaged, translated, url_of, write_lock
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -42,13 +42,15 @@ def locate() -> Path:
 def revision_of(connection: sqlite3.Connection, path: Path) -> str | None:
     """The schema of a database; None for an empty one.
 
-    Raises: ForeignStore: It has tables, and they are not the hub's.
+    Raises: ForeignStore: It has tables, and they are not the hub's. StoreError: It is damaged.
     """
     with translated(path):
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if VERSION_TABLE in names:
             row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
-            return str(row[0]) if row else None
+            if row is None:
+                raise damaged(path, f" ({VERSION_TABLE} is empty)")
+            return str(row[0])
     if names - {"sqlite_sequence", "sqlite_stat1"}:
         some = ", ".join(sorted(names)[:3])
         raise ForeignStore(
@@ -72,7 +74,15 @@ def bring_up(connection: sqlite3.Connection, path: Path) -> None:
         if found is None:
             create(connection)
         elif found < REVISION:
+            require_known(found, url_of(path))
             upgrade(connection, path)
+
+
+def require_known(found: str, url: str) -> None:
+    """Raises: SchemaMismatch: None of the migrations leads to this schema."""
+    if not list((locate() / "versions").glob(f"{found}_*.py")):
+        remedy = "no version of the hub made it: restore a backup"
+        raise SchemaMismatch(url, found=found, expected=REVISION, remedy=remedy)
 
 
 def create(connection: sqlite3.Connection) -> None:

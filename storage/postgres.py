@@ -16,6 +16,10 @@ from storage.postgres_partitions import Partitions
 from storage.postgres_server import connect, translated
 from storage.sql_store import SqlStore
 
+_LARGE = ("hub_events", "hub_calls", "hub_contents", "hub_parts", "hub_sequences", "hub_attempts", "hub_tool_calls")
+"""Analyzed when the log has grown fourfold: autovacuum is a minute late for a new store, and leaves a partitioned table
+without statistics of its own."""
+
 CHANNEL = "hub_events"
 """Where each batch is told of, by NOTIFY with its last position."""
 
@@ -33,6 +37,7 @@ class PostgresStore(SqlStore):
         self._conninfo = url
         self._connection: PostgresConnection | None = None
         self._partitions = Partitions()
+        self._analyzed_size = 0
         not_to_inherit(self)
 
     def close(self) -> None:
@@ -94,6 +99,10 @@ class PostgresStore(SqlStore):
 
     def _tell(self, connection: Connection, position: int) -> None:
         connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, str(position)))
+        size = position.bit_length() // 2
+        if size != self._analyzed_size:
+            self._analyzed_size = size
+            connection.execute(f"ANALYZE {', '.join(_LARGE)}")
 
     def _scrub(self, connection: Connection) -> None:
         """Dead rows and what indexes say of them go with a VACUUM; the write-ahead log is the server's."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hub.errors import ForeignStore, SchemaMismatch
 from storage import event_views, views
-from storage.migrate import REVISION, VERSION_TABLE, locate, run_migrations
+from storage.migrate import REVISION, VERSION_TABLE, locate, require_known, run_migrations
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_partitions import make_first
 from storage.postgres_roles import share_views
@@ -62,6 +62,8 @@ def upgrade(
             _refuse_foreign(connection, url)
         elif migrations is None and before > REVISION:
             raise _mismatch(before, url)
+        else:
+            require_known(before, url)
         run_migrations(connection.raw, "postgresql+psycopg", migrations or locate())
         if before is None:
             make_first(connection, wall())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TypeVar
 
 import psycopg
@@ -13,10 +13,8 @@ from psycopg.pq import TransactionStatus
 
 from hub.db_urls import shown
 from hub.errors import HubError, QueryLimit, QueryRefused, StoreUnavailable
-from hub.events import EventRecord
 from hub.forking import not_to_inherit, undivided
-from hub.store import Cursor, Page
-from storage import reading
+from storage.engine import Connection
 from storage.postgres import CHANNEL
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_query import Place, look_around, run
@@ -77,11 +75,8 @@ class PostgresReadSide:
 
         return self._with(ask)
 
-    def log_page(self, after: Cursor | None, types: Collection[str] | None, limit: int) -> Page:
-        return self._with(lambda connection: reading.log_page(connection, after, types, limit))
-
-    def stream_page(self, stream_id: str, after: int, limit: int) -> list[EventRecord]:
-        return self._with(lambda connection: reading.stream_page(connection, stream_id, after, limit))
+    def read(self, work: Callable[[Connection], T]) -> T:
+        return self._with(work)
 
     def wait(self, seconds: float) -> None:
         with self._lock:

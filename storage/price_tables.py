@@ -27,6 +27,12 @@ def read_prices(connection: Connection, known_ns: int | None = None) -> PriceBoo
     return book
 
 
+def price_rows(connection: Connection) -> list[PriceRow]:
+    """The cards that hold, of each model by their start."""
+    book = read_prices(connection)
+    return [row for pair in sorted(book.pairs()) for row in book.cards(*pair)]
+
+
 def keep(connection: Connection, rows: Iterable[PriceRow], now: int) -> None:
     """Add *rows*. Whoever does moves the store's epoch on, so that all writers read the prices again."""
     connection.executemany(

@@ -61,6 +61,7 @@ _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _MOST_TOKENS = 10**12
 """More is a server's mistake, and the sum of millions of mistakes still has to fit 64 bits: one more, and SQL's sum()
 would fail for all."""
+_MOST_MS = 1e12
 _BUCKETS: Final = [2 ** (k / 4) for k in range(89)]
 
 
@@ -178,7 +179,7 @@ def _read_response(data: Data) -> Row:
     get = data.get
     count = _counter(get("usage"))
     reasons = get("finish_reasons")
-    duration, ttft = _number(get("duration_ms")), _number(get("ttft_ms"))
+    duration, ttft = _duration(get("duration_ms")), _duration(get("ttft_ms"))
     return {
         "response_model": _text(get("model")),
         "response_id": _text(get("response_id")) or None,  # some servers send an empty one
@@ -267,7 +268,7 @@ def read_last_attempt(row: Row, record: EventRecord, position: int) -> Attempt |
 
 def _read_attempt(row: Row, record: EventRecord, position: int, data: Data) -> Attempt:
     get, happened = data.get, record["occurred_at"]
-    duration = _number(get("duration_ms"))
+    duration = _duration(get("duration_ms"))
     started = row["attempt_ns"] if duration is None else happened - _nanoseconds(duration)
     if duration is None and started is not None:
         duration = max(happened - started, 0) / 1e6
@@ -282,7 +283,7 @@ def _read_attempt(row: Row, record: EventRecord, position: int, data: Data) -> A
         "model": _text(get("model")) or row["request_model"],
         "status_code": _integer(get("status_code")),
         "error_type": _text(get("error_type")),
-        "delay_ms": _number(get("delay_ms")),
+        "delay_ms": _duration(get("delay_ms")),
         "input_tokens": _tokens(count("input_tokens")),
         "output_tokens": _tokens(count("output_tokens")),
         "cost_nanos": reported(get("reported_cost_usd")),
@@ -417,9 +418,15 @@ def _number(value: object) -> float | None:
     return float(value) if type(value) is int and _INT_MIN <= value <= _INT_MAX else None
 
 
+def _duration(value: object) -> float | None:
+    """Milliseconds, of 31 years at most: with one mistake of 1e300 among them PostgreSQL's avg() fails for all."""
+    number = _number(value)
+    return number if number is None or abs(number) <= _MOST_MS else None
+
+
 def _nanoseconds(milliseconds: float) -> int:
     """Bounded to 31 years, so that no instant made of it leaves 64 bits."""
-    return int(min(max(milliseconds, -1e12), 1e12) * 1e6)
+    return int(min(max(milliseconds, -_MOST_MS), _MOST_MS) * 1e6)
 
 
 def _flag(value: object) -> int | None:

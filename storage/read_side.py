@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from hub.db_urls import is_postgres
-from hub.events import EventRecord
-from hub.store import Cursor, Page
 from storage import require_driver, sqlite_path
+from storage.engine import Connection
 from storage.query import Limits, Params, Result, Shadow
+
+T = TypeVar("T")
 
 
 class ReadSide(Protocol):
@@ -30,12 +31,8 @@ class ReadSide(Protocol):
         """
         ...
 
-    def log_page(self, after: Cursor | None, types: Collection[str] | None, limit: int) -> Page:
-        """See `EventStore.read_all`."""
-        ...
-
-    def stream_page(self, stream_id: str, after: int, limit: int) -> list[EventRecord]:
-        """At most *limit* events of a stream."""
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """What *work* reads, with statements of our own."""
         ...
 
     def wait(self, seconds: float) -> None:

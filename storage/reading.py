@@ -29,14 +29,21 @@ def stream_page(connection: Connection, stream_id: str, after: int, limit: int) 
     return [one.record for one in with_content(connection, rows)]
 
 
-def log_page(connection: Connection, after: Cursor | None, types: Collection[str] | None, limit: int) -> Page:
-    """See `EventStore.read_all`."""
+def log_page(
+    connection: Connection,
+    after: Cursor | None,
+    types: Collection[str] | None,
+    limit: int,
+    until: Cursor | None = None,
+) -> Page:
+    """See `EventStore.read_all`. *until*: what lies behind it is left out; without *types* only."""
     start = place(after)
     if limit < 1:
         return Page((), after)
     if types is None:
+        upper = "" if until is None else f" AND position <= {place(until)}"
         rows = connection.execute(
-            f"SELECT {COLUMNS} FROM hub_events WHERE position > ? ORDER BY position LIMIT ?", (start, limit)
+            f"SELECT {COLUMNS} FROM hub_events WHERE position > ?{upper} ORDER BY position LIMIT ?", (start, limit)
         ).fetchall()
         end = rows[-1][0] if rows else start
     else:
@@ -50,6 +57,24 @@ def log_page(connection: Connection, after: Cursor | None, types: Collection[str
         end = rows[-1][0] if len(rows) == limit else max(end, start)
     events = tuple(one.record for one in with_content(connection, rows))
     return Page(events, Cursor(str(end)) if end or after is not None else None)
+
+
+class LogState(NamedTuple):
+    """What tells whether a log that is read in several goes is still the same."""
+
+    first: str | None
+    """The id of its oldest event."""
+    end: Cursor
+    erasures: int
+    """How many there have been."""
+
+
+def log_state(connection: Connection) -> LogState:
+    """How the log stands now."""
+    first = connection.execute("SELECT event_id FROM hub_events ORDER BY position LIMIT 1").fetchone()
+    end = connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0]
+    erasures = connection.execute("SELECT value FROM hub_counters WHERE name = 'erasures'").fetchone()
+    return LogState(first and first[0], Cursor(str(end)), erasures[0] if erasures else 0)
 
 
 def place(cursor: Cursor | None) -> int:

@@ -6,7 +6,7 @@ second one finds nothing to do, and a rebuild after it changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from storage.rollups import Rollups
 
 _WINDOW = 500
 """Calls that are looked at, and at most written, in one go: some 20 ms of the database's lock."""
+_MOST_NAMES = 500
 _COSTS = ("cost_nanos", "cost_source", "price_version")
 _COLUMNS = (
     "call_id", "project", "service", "provider", "request_model", "response_model", "status", "started_ns",
@@ -49,13 +50,9 @@ class Scope:
     since_ns: int = 0
     """Only calls begun from then on."""
     model: str | None = None
-    """Only this model: its name, or provider/model."""
+    """Only calls of this model, asked for or served: its name, or provider/model."""
     known_ns: int | None = None
     """By the cards that the store had then; None: by today's prices. What had no card then keeps those it has."""
-
-    def covers(self, provider: str, model: str) -> bool:
-        """Whether cards of the provider's model are to be looked at."""
-        return self.model is None or self.model in (model, f"{provider}/{model}")
 
 
 class ModelCosts(NamedTuple):
@@ -120,6 +117,8 @@ class Repricing:
     ) -> None:
         self._connection, self._writing, self._scope, self._rest = connection, writing, scope, rest
         self._book, self._epoch = PriceBook(), -1
+        self._covered: Collection[tuple[str, str]] = ()
+        """Providers and models whose cards are looked at."""
         self._found: dict[tuple[str | None, str | None], ModelCosts] = {}
 
     def run(self, prices: Prices, now: int, progress: Callable[[int, int], None], *, dry_run: bool) -> Repriced:
@@ -147,12 +146,28 @@ class Repricing:
     def _wanted(self, prices: Prices) -> list[list[PriceRow]]:
         """Of each model in scope the cards that it should have."""
         known, told = self._scope.known_ns, told_prices(self._connection)
-        pairs = [pair for pair in read_prices(self._connection).pairs() if self._scope.covers(*pair)]
+        self._covered = set(self._pairs_in_scope())
+        pairs = sorted(self._covered)
         if known is not None:
             then = read_prices(self._connection, known)
             return [then.cards(*pair) for pair in pairs]
         prices.load()
-        return [prices.cards(provider or None, model, told.get((provider, model))) for provider, model in pairs]
+        return [prices.cards(pair[0] or None, pair[1], told.get(pair)) for pair in pairs]
+
+    def _pairs_in_scope(self) -> Iterator[tuple[str, str]]:
+        """A call goes by two names, and either's card may tell its cost."""
+        pairs, model = read_prices(self._connection).pairs(), self._scope.model
+        if model is None:
+            yield from pairs
+            return
+        yield from (pair for pair in pairs if model in (pair[1], "/".join(pair)))
+        found = self._connection.execute(
+            "SELECT DISTINCT provider, request_model, response_model FROM hub_calls WHERE ? IN (request_model,"
+            " response_model, provider || '/' || request_model, provider || '/' || response_model)",
+            (model,),
+        )
+        for provider, *names in found.fetchall():
+            yield from {(provider or "", name) for name in names} & set(pairs)
 
     def _new_cards(self, wanted: Iterable[Sequence[PriceRow]]) -> list[PriceRow]:
         new: list[PriceRow] = []
@@ -213,13 +228,14 @@ class Repricing:
                 " AND a.started_ns >= ?))"
             )
             values += [scope.since_ns] * 2
-        if scope.model is not None:
+        if scope.model is not None and len(self._covered) <= _MOST_NAMES:
+            names = [name for _, name in self._covered]
+            marks = ",".join("?" * len(names)) or "NULL"
             sql += (
-                " AND (? IN (request_model, response_model, provider || '/' || request_model,"
-                " provider || '/' || response_model) OR EXISTS"
+                f" AND (request_model IN ({marks}) OR response_model IN ({marks}) OR EXISTS"
                 f" (SELECT 1 FROM hub_attempts a WHERE a.call_id = c.call_id AND {_SPENT}))"
             )
-            values.append(scope.model)
+            values += names * 2
         return sql, values
 
     def _changes(self, calls: Collection[Row]) -> tuple[list[Change], list[tuple[str, int, int | None]]]:
@@ -268,11 +284,9 @@ class Repricing:
 
     def _note(self, before: Row, after: Row) -> None:
         provider, model = before["provider"], before["request_model"] or before["response_model"]
-        scope = self._scope
-        named = scope.covers(provider or "", model or "") or scope.covers(
-            provider or "", before["response_model"] or ""
-        )
-        if not before["counted"] or not (named or before is not after):
+        names = {(provider or "", before["request_model"]), (provider or "", before["response_model"])}
+        in_scope = self._scope.model is None or not names.isdisjoint(self._covered)
+        if not before["counted"] or not (in_scope or before is not after):
             return
         one = self._found.get((provider, model)) or ModelCosts(provider, model)
         self._found[provider, model] = one._replace(

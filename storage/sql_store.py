@@ -12,9 +12,11 @@ from uuid import UUID
 from hub.events import EventRecord
 from hub.polite import Rest, rest
 from hub.price_list import Prices
+from hub.pricing import PriceRow
 from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure, ErasureReport, OpenCall, Page
 from storage import erasing, reading, rebuilding
-from storage.append import Append, Memory, read_counters
+from storage.adopting import Adopted, adopt
+from storage.append import Append, Memory, read_counters, write_counters
 from storage.batch import Batch
 from storage.engine import Connection
 from storage.repricing import Repriced, Repricing, Scope
@@ -100,6 +102,25 @@ class SqlStore(ABC):
                     self._tell(connection, work.position)
             work.committed()
         return AppendResult(new, batch.duplicates, tuple(batch.conflicts))
+
+    def adopt_prices(self, rows: Sequence[PriceRow]) -> Adopted:
+        """Take the cards of one provider's model from another store, those that change no cost here. From now on this
+        writer looks for no other cards of that model.
+
+        Args:
+            rows: In the order of their time.
+        """
+        memory = self._memory
+        with self._using() as connection, self._writing(connection):
+            counters = read_counters(connection)
+            memory.refresh(connection, counters["epoch"])
+            done = adopt(connection, memory.book, rows, self._wall())
+            if done.added:
+                counters["epoch"] += 1
+                write_counters(connection, counters)
+        memory.epoch = counters["epoch"]
+        memory.settled_prices.add((rows[0].provider or None, rows[0].model))
+        return done
 
     def erase(self, what: Erasure) -> ErasureReport:
         with self._using() as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ _PATIENCE = 2.0
 """Seconds for which a writer lets those go first who came before it: they may be stopped."""
 _BUSY_MS = 1_000
 _OF_VALUES = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+_IS_MISSING = re.compile("no such (table|column)")
 _NETWORK = """
     nfs nfs4 cifs smb3 smbfs ncpfs afs ceph glusterfs lustre beegfs gfs2 ocfs2 gpfs davfs
     fuse.sshfs fuse.davfs fuse.glusterfs fuse.s3fs fuse.rclone fuse.gcsfuse fuse.cephfs
@@ -72,13 +74,15 @@ def make_file(path: Path) -> bool:
         if path.is_dir():
             raise StoreError(url_of(path), "this is a folder", "name a file in it (HUB_DB_URL)")
         if path.exists():
+            if not path.is_file():
+                raise StoreError(url_of(path), "this is a device or a pipe", "name a file (HUB_DB_URL)")
             return False
         with write_lock(path):
             if path.exists():
                 return False
             for suffix in ("-wal", "-shm", "-journal"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600))
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # where a link leads, if it is one
     return True
 
 
@@ -172,6 +176,12 @@ def translated(path: Path) -> Iterator[None]:
         raise _os_meaning(error, path) from error
 
 
+def damaged(path: Path, how: str = "") -> StoreError:
+    """What to say of a database of ours that cannot be used any more."""
+    remedy = "move it away and restore a backup; without one a new database is made"
+    return StoreError(url_of(path), f"the database is damaged{how}", remedy)
+
+
 def _meaning(error: sqlite3.Error, path: Path) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     url = url_of(path)
@@ -186,7 +196,11 @@ def _meaning(error: sqlite3.Error, path: Path) -> StoreError:
     if code == sqlite3.SQLITE_NOTADB:
         return ForeignStore(url, "is not a SQLite database", "choose another file (HUB_DB_URL)")
     if code == sqlite3.SQLITE_CORRUPT:
-        return StoreError(url, "the database is damaged", "move it away and restore a backup; a new one is made")
+        return damaged(path)
+    if code == sqlite3.SQLITE_ERROR and _IS_MISSING.match(str(error)):
+        return damaged(path, f" ({error})")
+    if code == sqlite3.SQLITE_IOERR:
+        return StoreUnavailable(url, "the disk cannot be read or written", "make room on it, and see whether it is ill")
     return StoreUnavailable(url, f"SQLite failed: {error}", "it is tried again")
 
 

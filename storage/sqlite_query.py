@@ -134,7 +134,8 @@ def _prepared(path: Path, mode: str) -> SQLiteConnection:
     uri = f"file:{quote(str(path))}?{mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=5.0, isolation_level=None, factory=SQLiteConnection)
     try:
-        for pragma in ("query_only = 1", "mmap_size = 0", "cache_size = -16000"):
+        # LIKE compares as PostgreSQL's does.
+        for pragma in ("query_only = 1", "mmap_size = 0", "cache_size = -16000", "case_sensitive_like = 1"):
             connection.execute(f"PRAGMA {pragma}")
         if _views_may_use_json_untrusted():
             connection.execute("PRAGMA trusted_schema = 0")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from hub.events import EventRecord
-from hub.store import Cursor, Page
-from storage import reading
+from storage.engine import Connection
 from storage.query import Limits, Params, Result, Shadow
 from storage.query_child import run_in_child
 from storage.sqlite_file import translated
 from storage.sqlite_query import public_columns, read_only, run, views
+
+T = TypeVar("T")
 
 
 class SQLiteReadSide:
@@ -31,14 +32,10 @@ class SQLiteReadSide:
     def sql(self, query: str, params: Params = (), *, limits: Limits | None = None) -> Result:
         return self._run(self._path, query, params, limits=limits)
 
-    def log_page(self, after: Cursor | None, types: Collection[str] | None, limit: int) -> Page:
+    def read(self, work: Callable[[Connection], T]) -> T:
         with read_only(self._path) as connection, translated(self._path):
             public_columns(connection, self._path)
-            return reading.log_page(connection, after, types, limit)
-
-    def stream_page(self, stream_id: str, after: int, limit: int) -> list[EventRecord]:
-        with read_only(self._path) as connection, translated(self._path):
-            return reading.stream_page(connection, stream_id, after, limit)
+            return work(connection)
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -71,7 +71,7 @@ class _SQLite:
         return f"json_extract({alias}.value, '$[{index}]')"
 
     def inside(self, json: str, path: str) -> str:
-        return f"json_extract({json}, {path})"
+        return f"CAST(json_extract({json}, {path}) AS TEXT)"
 
     def field(self, json: str, name: str, kind: str) -> str:
         return f"json_extract({json}, '$.\"{name}\"')"

@@ -18,6 +18,7 @@ SMALL = {
     "bench_footprint.py": "--quick",
     "bench_content.py": "1",
     "bench_stream.py": "3",
+    "bench_writers.py": "--quick",
     "bench_held_sink.py": "50",
 }
 """Each benchmark with what makes it short."""

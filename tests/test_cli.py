@@ -280,12 +280,13 @@ def test_sql_answers_in_each_format(hub: Command, db: str) -> None:
 
 
 def test_sql_takes_values_and_stdin_and_shows_the_schema(hub: Command, db: str) -> None:
-    bound = hub("sql", "SELECT ? AS a, ? AS a", "-p", "x' --", "-p", "2", "--db", db)
-    assert json.loads(bound.stdout) == [{"a": "x' --", "a_2": "2"}]
+    bound = hub("sql", "SELECT ? AS a, ? AS a", "x' --", "2", "--db", db)
+    assert json.loads(bound.stdout) == [{"a": "x' --", "a_2": 2}]
     piped = CliRunner().invoke(app, ["sql", "-", "--db", db], input="SELECT 1 AS one")
     assert json.loads(piped.stdout) == [{"one": 1}]
     listed = json.loads(hub("sql", "--schema", "--db", db).stdout)
-    assert {"view": "llm_calls", "column": "cost_nanos"} in listed
+    (cost,) = [row for row in listed if (row["view"], row["column"]) == ("llm_calls", "cost_nanos")]
+    assert (cost["type"], cost["unit"]) == ("integer", "nano-dollars")
 
 
 def test_sql_says_when_it_left_rows_out(hub: Command, db: str) -> None:
@@ -459,13 +460,14 @@ def test_config_show_tells_values_and_origins(hub: Command, tmp_path: Path, monk
 
 def test_every_command_has_help_and_is_documented(hub: Command) -> None:
     documented = (ROOT / "docs" / "commands.md").read_text()
-    for name in [*COMMANDS, "config show"]:
+    names = [*COMMANDS, "config show", "export jsonl", "export parquet"]
+    for name in names:
         result = hub(*name.split(), "--help")
         assert result.exit_code == 0
         text = re.sub(r"\x1b\[[\d;]*m", "", result.stdout)
         assert "--db" in text
         assert f"\n## hub {name}\n" in documented
-    options = set(re.findall(r"--[a-z][a-z-]+", " ".join(hub(name, "--help").stdout for name in COMMANDS)))
+    options = set(re.findall(r"--[a-z][a-z-]+", " ".join(hub(*name.split(), "--help").stdout for name in names)))
     missing = {option for option in options - {"--help"} if option not in documented}
     assert not missing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import ROUND_UP, Context, localcontext
@@ -17,7 +18,9 @@ from hub.config import load
 from hub.errors import ConfigError
 from hub.own_prices import RATES, read_discounts, read_prices
 from hub.price_list import PriceList, Prices, outranks
-from hub.pricing import Card, PriceBook, PriceRow, holding_from, same_prices
+from hub.pricing import SOURCES, Card, PriceBook, PriceRow, holding_from, same_prices
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def day(text: str) -> int:
@@ -276,3 +279,16 @@ def test_a_source_outranks_those_behind_it() -> None:
     own = prices({"known": {"from": "2030-01-01", "input": 1, "output": 1}}).cards(None, "known")
     assert outranks(own, prices().cards(None, "known"))
     assert not outranks(prices().cards(None, "known"), prices().cards(None, "strange"))
+
+
+def test_the_settings_that_the_documentation_shows_are_read(tmp_path: Path) -> None:
+    [text] = re.findall(r"```toml\n(.*?)```", (DOCS / "prices.md").read_text(), re.DOTALL)
+    (tmp_path / "hub.toml").write_text(text)
+    shown = load({}, {}, tmp_path)
+    assert shown.prices.keys() == {"acme/acme-1", "gpt-4o-mini", "default"}
+    assert [discount.percent for discount in shown.discounts] == [10, 15]
+
+
+def test_every_source_is_documented() -> None:
+    documented = re.findall(r"^\| `([\w. -]+)`", (DOCS / "prices.md").read_text(), re.MULTILINE)
+    assert set(SOURCES) <= set(documented)

@@ -17,6 +17,7 @@ from storage.postgres_migrate import upgrade
 from storage.postgres_read_side import PostgresReadSide
 from storage.query import Limits
 from storage.read_side import open_read_side
+from storage.reading import log_page
 from tests.factories import Factory
 from tests.postgres_kit import connected, migrate, select
 from tests.postgres_server import Server
@@ -48,7 +49,7 @@ def test_a_server_that_was_away_between_two_reads_is_not_noticed(own_postgres: S
     assert side.sql(COUNT).rows == ((0,),)
     own_postgres.kill()
     own_postgres.start()
-    assert side.log_page(None, None, 10).events == ()
+    assert side.read(lambda connection: log_page(connection, None, None, 10)).events == ()
     side.close()
 
 

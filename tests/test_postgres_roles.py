@@ -15,6 +15,7 @@ from storage import event_views, open_store
 from storage.postgres_migrate import upgrade
 from storage.postgres_read_side import PostgresReadSide
 from storage.postgres_roles import Login, make_reader
+from storage.reading import log_page
 from storage.views import VIEWS
 from tests.factories import Factory
 from tests.filled_store import fill
@@ -210,7 +211,7 @@ def test_a_reader_is_told_that_events_need_the_store_s_own_login(login: Login) -
     side = PostgresReadSide(login.url)
     try:
         with pytest.raises(StoreUnavailable, match="views only"):
-            side.log_page(None, None, 10)
+            side.read(lambda connection: log_page(connection, None, None, 10))
         assert side.sql("SELECT count(*) > 0 FROM llm_events").rows == ((1,),)
     finally:
         side.close()

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from hub.cli import instants
+from hub.cli.instants import instant
 from hub.cli.main import app
 from hub.cli.reprice import _print
 from hub.config import load
+from hub.runtime import Hub
 from storage import open_store
 from storage.repricing import ModelCosts
 from tests.factories import START, Factory
@@ -77,6 +77,16 @@ def test_the_lines_that_doctor_says_to_add_give_the_calls_a_cost(run: Command, t
     )
     assert str(path) in result.stderr
     assert findings(run("doctor", "--quick"))["prices"]["state"] == "ok"
+
+
+def test_a_running_hub_goes_by_the_settings(run: Command, tmp_path: Path) -> None:
+    prices = {"acme/m": {"input": 2, "output": 4}}
+    with Hub(load({"otel": "off", "prices": prices}, os.environ, tmp_path)) as hub:
+        with hub.call(provider="acme", model="m", messages="hi") as call:
+            call.response("ho", usage={"input_tokens": 3, "output_tokens": 1})
+        assert hub.flush(20) == 0
+    [told] = json.loads(run("calls").stdout)
+    assert (told["cost_nanos"], told["cost_source"]) == (10_000, "hub.toml")
 
 
 def test_calls_whose_answer_was_not_counted_are_no_matter_of_prices(run: Command, tmp_path: Path) -> None:
@@ -152,8 +162,7 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     ]
 
 
-def test_times_are_days_moments_or_how_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time_ns", lambda: START)
-    assert instants.instant("2026-09-21", "--since") == 1_789_948_800 * 10**9
-    assert instants.instant("2026-09-21T02:00:00.5+02:00", "--since") == 1_789_948_800 * 10**9 + 5 * 10**8
-    assert instants.instant("1.5h", "--since") == START - 5400 * 10**9
+def test_times_are_days_moments_or_how_long_ago() -> None:
+    assert instant("2026-09-21", "--since") == 1_789_948_800 * 10**9
+    assert instant("2026-09-21T02:00:01.5+02:00", "--since") == 1_789_948_801 * 10**9 + 5 * 10**8
+    assert instant("1.5h", "--since", lambda: START) == START - 5400 * 10**9

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hub.own_prices import read_discounts, read_prices
 from hub.price_list import PriceList, Prices
 from hub.pricing import Card
-from storage import repricing
+from storage import open_store, repricing
 from storage.repricing import ModelCosts, Scope
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
@@ -47,14 +47,24 @@ def prices(own: object = None, discounts: object = (), *, rate: str | None = "10
     return Prices(read_prices(own or {}, "here"), read_discounts(discounts, "here"), Listed(rate))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Of an empty store of each engine."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'calls.db'}"
+    return str(request.getfixturevalue("migrated_postgres_url"))
+
+
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opened]:
+def opened(url: str) -> Iterator[Opened]:
     """Opens the one store, by prices and a clock."""
     stores: list[SqlStore] = []
 
     def open_it(by: Prices | None = None, now: int = START) -> SqlStore:
-        stores.append(SQLiteStore(tmp_path / "calls.db", prices=by or prices(), wall=lambda: now))
-        return stores[-1]
+        store = open_store(url, prices=by or prices())
+        store._wall = lambda: now
+        stores.append(store)
+        return store
 
     yield open_it
     for store in stores:
@@ -215,14 +225,14 @@ def test_only_calls_since_then_are_repriced(opened: Opened, factory: Factory) ->
 
 
 @pytest.mark.parametrize("name", ["gpt-4o-mini", "openai/gpt-4o-mini", "gpt-4o-mini-2024-07-18"])
-def test_only_one_model_is_repriced(opened: Opened, factory: Factory, name: str) -> None:
+def test_only_one_model_is_repriced_by_either_of_its_names(opened: Opened, factory: Factory, name: str) -> None:
     opened().append([*factory.call(), *factory.call(request={"model": "other"}, response={"model": "other"})])
     dearer = opened(prices(rate="200"))
     done = dearer.reprice(Scope(model=name))
-    assert [one.model for one in done.models] == ["gpt-4o-mini"]
-    served = name.endswith("18")  # the asked name's card is the other one
-    assert [cost[0] for cost in costs(dearer)] == [150_000 if served else 75_000, 75_000]
+    assert done.models == [ModelCosts("openai", "gpt-4o-mini", 1, 75_000, 150_000)]
+    assert [cost[0] for cost in costs(dearer)] == [150_000, 75_000]
     assert agrees_with_a_rebuild(dearer)
+    assert dearer.reprice(Scope(model="strange")).models == []
 
 
 def test_costs_as_the_store_knew_prices_at_a_time(opened: Opened, factory: Factory) -> None:
@@ -354,23 +364,19 @@ def test_a_row_that_changes_between_look_and_write_is_priced_as_it_is_then(
 
 KILLED = """
 import os, sys
-from pathlib import Path
-from storage import repricing
-from storage.sqlite import SQLiteStore
+from storage import open_store, repricing
 from tests.test_repricing import prices
 
 repricing._WINDOW = 4
-store = SQLiteStore(Path(sys.argv[1]), prices=prices(rate="200"))
+store = open_store(sys.argv[1], prices=prices(rate="200"))
 store.reprice(progress=lambda done, total: os._exit(9) if done >= 8 else None)
 """
 
 
-def test_one_that_is_killed_is_finished_by_the_next(opened: Opened, factory: Factory, tmp_path: Path) -> None:
+def test_one_that_is_killed_is_finished_by_the_next(opened: Opened, factory: Factory, url: str) -> None:
     store = opened()
     store.append(factory.calls(20))
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "calls.db")], timeout=60, cwd=Path(__file__).parents[1]
-    )
+    ended = subprocess.run([sys.executable, "-c", KILLED, url], timeout=60, cwd=Path(__file__).parents[1])
     assert ended.returncode == 9
     assert [cost[0] for cost in costs(store)] == [150_000] * 8 + [75_000] * 12
     again = opened(prices(rate="200"))

@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from hub.errors import HubError, SchemaMismatch
+from hub.errors import HubError
 from storage import append, migrate, projector
 from storage.schema import metadata
 from storage.sqlite import SQLiteStore
@@ -174,16 +174,3 @@ def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
     assert rows(store.path, "SELECT sql FROM sqlite_master") == before
     store.append(Factory("another").calls(1))
     store.close()
-
-
-def test_a_newer_store_is_refused_untouched(tmp_path: Path) -> None:
-    store = filled(tmp_path / "x.db")
-    store.close()
-    with closing(sqlite3.connect(store.path)) as connection:
-        connection.execute("UPDATE hub_schema SET version_num = '0099'")
-        connection.commit()
-    before = store.path.read_bytes()
-    with pytest.raises(SchemaMismatch, match="upgrade llm-hub") as caught:
-        store.append(Factory("another").calls(1))
-    assert (caught.value.found, caught.value.expected) == ("0099", migrate.REVISION)
-    assert store.path.read_bytes() == before

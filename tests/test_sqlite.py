@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import sqlite3
@@ -16,8 +15,7 @@ from uuid import UUID
 
 import pytest
 
-from hub.errors import ConfigError, ForeignStore, StoreError, StoreUnavailable
-from hub.price_list import PriceList, Prices
+from hub.errors import ConfigError, StoreError, StoreUnavailable
 from storage import open_store
 from storage import sqlite_file as files
 from storage.sqlite import SQLiteStore
@@ -83,29 +81,6 @@ def test_the_settings_that_durability_and_erasure_rest_on(store: SQLiteStore) ->
         for name in ("journal_mode", "synchronous", "mmap_size", "secure_delete")
     }
     assert found == {"journal_mode": "wal", "synchronous": 2, "mmap_size": 0, "secure_delete": 1}
-
-
-def test_another_program_s_database_is_refused_untouched(tmp_path: Path, factory: Factory) -> None:
-    path = tmp_path / "theirs.db"
-    with closing(sqlite3.connect(path)) as theirs:
-        theirs.execute("CREATE TABLE recipes (name)")
-    before = path.read_bytes()
-    with pytest.raises(ForeignStore, match="recipes"):
-        SQLiteStore(path).append(factory.call())
-    assert path.read_bytes() == before
-
-
-def test_a_file_that_is_no_database_is_refused_untouched(tmp_path: Path, factory: Factory) -> None:
-    path = tmp_path / "notes.txt"
-    path.write_text("Dear diary, " * 200)
-    with pytest.raises(ForeignStore, match="not a SQLite database"):
-        SQLiteStore(path).append(factory.call())
-    assert path.read_text() == "Dear diary, " * 200
-
-
-def test_a_folder_in_place_of_the_file_is_told(tmp_path: Path, factory: Factory) -> None:
-    with pytest.raises(StoreError, match=f"{tmp_path}: this is a folder"):
-        SQLiteStore(tmp_path).append(factory.call())
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
@@ -236,39 +211,6 @@ def test_a_transaction_that_fails_leaves_nothing_remembered(
     assert list(store.read_stream(UUID(call[0]["stream_id"]))) == call
 
 
-# Several who write.
-
-
-def _write(path: Path, name: str, calls: int) -> None:
-    store, factory = SQLiteStore(path), Factory(name)
-    shared = [{"role": "system", "content": "the same for all"}]
-    for _ in range(calls // 10):
-        store.append([one for _ in range(10) for one in factory.call(shared)])
-    store.close()
-
-
-def test_several_processes_write_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "calls.db"
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_write, args=(path, f"p{number}", 50)) for number in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 4
-    found = rows(path, "SELECT producer, count(*) AS n, sum(cost_nanos) AS cost FROM llm_calls GROUP BY 1 ORDER BY 1")
-    assert [(row["producer"], row["n"], row["cost"]) for row in found] == [
-        (f"p{n}", 50, 50 * 337_500) for n in range(4)
-    ]
-    same = "SELECT count(*) AS n FROM hub_contents WHERE body LIKE '%the same for all%'"
-    assert rows(path, same) == [{"n": 1}]
-    live = projections(path)
-    store = SQLiteStore(path)
-    store.rebuild()
-    assert projections(path) == live
-    store.close()
-
-
 # What it keeps.
 
 
@@ -283,41 +225,6 @@ def test_erased_text_is_in_none_of_the_files(store: SQLiteStore, factory: Factor
     store.append(factory.calls(2))
     for file in store.path.parent.glob("calls.db*"):
         assert secret.encode() not in file.read_bytes(), file
-
-
-class Listed(PriceList):
-    """A price list that tests can change."""
-
-    source = "ours"
-
-    def __init__(self, version: str, rate: str | None) -> None:
-        self.version = version
-        self.rate = rate
-
-    def load(self) -> None:
-        return
-
-    def card(self, provider: str | None, model: str) -> list[dict[str, object]] | None:
-        return None if self.rate is None else [{"rates": {"input": self.rate, "output": self.rate}}]
-
-
-@pytest.mark.parametrize("before", ["1", None])
-def test_new_prices_are_for_new_calls_and_a_rebuild_keeps_the_old(
-    tmp_path: Path, factory: Factory, before: str | None
-) -> None:
-    path = tmp_path / "calls.db"
-    for listed in (Listed("1", before), Listed("2", "3"), Listed("3", "3")):
-        store = SQLiteStore(path, prices=Prices(listed=listed), wall=lambda: factory.now - 1)
-        factory.now += 10**9
-        store.append(factory.call())
-        live = projections(path)
-        store.rebuild()
-        assert projections(path) == live
-        store.close()
-    old = None if before is None else 750
-    costs = rows(path, "SELECT cost_nanos, price_version FROM llm_calls ORDER BY started_at")
-    assert [row["cost_nanos"] for row in costs] == [old, 2250, 2250]
-    assert costs[2]["price_version"] == "2", "the same rates in a newer list are no new price"
 
 
 def test_writing_needs_no_sqlalchemy(tmp_path: Path) -> None:

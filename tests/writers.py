@@ -8,20 +8,27 @@ anything but the store.
 from __future__ import annotations
 
 import multiprocessing
+import random
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
 from typing import Any
 
 from hub.errors import StoreUnavailable
 from hub.events import EventRecord
+from hub.polite import rest
 from hub.store import Cursor, EventStore
 from storage import open_store
+from storage.postgres import PostgresStore
+from storage.sqlite import SQLiteStore
 from tests.factories import Factory
 
-PATIENCE = 300.0
+PATIENCE = 1_200.0
 """Seconds after which something hangs."""
 _CALL = 4
 
@@ -34,7 +41,9 @@ class Load:
     threads: int = 8
     events: int = 2_000
     """Of each writer, a multiple of four."""
-    batch: int = 20
+    batch: int = 4
+    pause: float = 0.0
+    """Seconds, at most, that a writer now and then stands still in the midst of a batch, its transaction open."""
 
     @property
     def total(self) -> int:
@@ -105,7 +114,8 @@ class Outcome:
 
 def run(url: str, load: Load) -> Outcome:
     """Put *load* on the empty store at *url*."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # what all of them import is imported once
+    context.set_forkserver_preload([__name__])
     begin, ended, results = context.Barrier(load.processes + 2), context.Event(), context.Queue()
     processes = [
         context.Process(target=_write, args=(url, load, number, begin, results)) for number in range(load.processes)
@@ -142,12 +152,11 @@ def pages(store: EventStore) -> Iterator[tuple[EventRecord, ...]]:
 
 
 def _write(url: str, load: Load, process: int, begin: Barrier, results: Any) -> None:
-    store = open_store(url)
+    store = opened(url, rest=Pauses(load.pause, process) if load.pause else rest)
     store.checkpoint("opened")
-    factories = [Factory(f"w{process}.{thread}", seed=process) for thread in range(load.threads)]
-    work = [_batches(factory, load) for factory in factories]
-    with threading.Lock():
-        begin.wait(PATIENCE)
+    _warm_up()
+    work = [_batches(Factory(f"w{process}.{thread}"), load) for thread in range(load.threads)]
+    begin.wait(PATIENCE)
     began, written = time.perf_counter(), list[Written]()
     threads = [threading.Thread(target=_append, args=(store, batches, began, written)) for batches in work]
     for thread in threads:
@@ -156,6 +165,31 @@ def _write(url: str, load: Load, process: int, begin: Barrier, results: Any) -> 
         thread.join()
     store.close()
     results.put(written)
+
+
+def _warm_up() -> None:
+    """Have prices and all else loaded that a first append loads."""
+    with tempfile.TemporaryDirectory() as folder, closing(SQLiteStore(Path(folder) / "calls.db")) as store:
+        store.append(Factory().call())
+
+
+def opened(url: str, **options: Any) -> EventStore:
+    """As `open_store`, with options of `SqlStore`."""
+    if url.startswith("postgres"):
+        return PostgresStore(url, **options)
+    return SQLiteStore(Path(url.removeprefix("sqlite:///")), **options)
+
+
+class Pauses:
+    """What a store calls between the steps of its work: it stands still at one of thirty, for up to *longest* seconds.
+    A small batch has about as many steps, most of them in its transaction."""
+
+    def __init__(self, longest: float, seed: int) -> None:
+        self._longest, self._chance = longest, random.Random(seed)
+
+    def __call__(self) -> None:
+        if self._chance.random() < 1 / 30:
+            time.sleep(self._chance.random() * self._longest)
 
 
 def _batches(factory: Factory, load: Load) -> list[list[EventRecord]]:

@@ -12,10 +12,22 @@ from typing import ParamSpec
 import typer
 
 from hub.cli import shapes
-from hub.errors import AmbiguousId, ConfigError, HubError, NotFound, QueryLimit, QueryRefused, ReplayImpossible
+from hub.errors import (
+    AmbiguousId,
+    ConfigError,
+    FileRefused,
+    HubError,
+    MissingExtra,
+    NotFound,
+    QueryLimit,
+    QueryRefused,
+    ReplayImpossible,
+)
 from hub.own_packages import check
 
 P = ParamSpec("P")
+
+_OF_USAGE = (ConfigError, AmbiguousId, FileRefused, MissingExtra, ReplayImpossible)
 
 OK, FAILED_CHECK, USAGE, NOT_FOUND, STORE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -52,9 +64,7 @@ def exit_code(error: HubError) -> int:
     """The exit code that says what kind of failure *error* is."""
     if isinstance(error, NotFound):
         return NOT_FOUND
-    if isinstance(error, (ConfigError, AmbiguousId, ReplayImpossible)) or (
-        isinstance(error, QueryRefused) and not isinstance(error, QueryLimit)
-    ):
+    if isinstance(error, _OF_USAGE) or (isinstance(error, QueryRefused) and not isinstance(error, QueryLimit)):
         return USAGE
     return STORE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import typer
@@ -12,13 +13,13 @@ _AGO = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-def instant(text: str, option: str) -> int:
+def instant(text: str, option: str, now: Callable[[], int] = time.time_ns) -> int:
     """UTC Unix nanoseconds of *text*. Without a zone it is UTC; a day is its beginning.
 
     Raises: typer.BadParameter
     """
     if match := _AGO.fullmatch(text.strip().lower()):
-        return time.time_ns() - round(float(match[1]) * _SECONDS[match[2]] * 1e9)
+        return now() - round(float(match[1]) * _SECONDS[match[2]] * 1e9)
     try:
         moment = datetime.fromisoformat(text.strip())
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

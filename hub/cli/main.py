@@ -15,13 +15,17 @@ from hub.cli.config import config
 from hub.cli.demo import demo
 from hub.cli.diff import diff
 from hub.cli.doctor import doctor
+from hub.cli.export import export
 from hub.cli.guard import guarded, unexpected
+from hub.cli.import_ import import_
 from hub.cli.maintain import migrate, rebuild
 from hub.cli.replay import replay
 from hub.cli.reprice import reprice
 from hub.cli.show import show
 from hub.cli.sql import sql
+from hub.cli.stats import stats
 from hub.cli.tail import tail
+from hub.cli.values import PairCommand
 
 app = typer.Typer(
     name="hub",
@@ -39,8 +43,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "tail": tail,
     "sql": sql,
+    "stats": stats,
     "replay": replay,
     "diff": diff,
+    "import": import_,
     "doctor": doctor,
     "migrate": migrate,
     "rebuild": rebuild,
@@ -48,8 +54,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 for name, command in COMMANDS.items():
-    app.command(name)(guarded(command))
+    app.command(name, cls=PairCommand if command is sql else None)(guarded(command))
 app.command("ls", hidden=True, help="The same as calls.")(guarded(calls))
+app.add_typer(export, name="export")
 app.add_typer(config, name="config")
 
 

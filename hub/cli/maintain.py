@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from hub.cli.guard import say
 from hub.cli.opening import chosen_by, place, recover_first, settings_for
 from hub.cli.options import Db, Format, Json, chosen_format
 from hub.cli.output import write_json
+from hub.cli.progress import progress
 from hub.config import Settings
 from hub.errors import StoreUnavailable
 
@@ -112,7 +112,7 @@ def rebuild(db: Db = None, json: Json = False) -> None:
     settings = settings_for(db)
     existing_store(settings)
     recover_first(settings)
-    with closing(open_store(settings.db_url)) as store, progress_bar("Rebuilding from events") as advance:
+    with closing(open_store(settings.db_url)) as store, progress("Rebuilding from events") as advance:
         events = store.rebuild(advance)
     if form == "json":
         write_json({"store": place(settings), "events": events})
@@ -125,27 +125,3 @@ def existing_store(settings: Settings) -> None:
     if settings.sqlite_path is not None and not settings.sqlite_path.exists():
         why = f"there is no store yet (chosen by {chosen_by(settings)})"
         raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
-
-
-@contextmanager
-def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line every ten percent elsewhere; on stderr both."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    screen = Console(stderr=True)
-    if screen.is_terminal:
-        with Progress(console=screen, transient=True) as bar:
-            task = bar.add_task(words, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-        return
-    told = 0
-
-    def line(done: int, total: int) -> None:
-        nonlocal told
-        tenth = done * 10 // max(1, total)
-        if tenth > told and done < total:
-            told = tenth
-            say(f"{words}: {tenth * 10}%")
-
-    yield line

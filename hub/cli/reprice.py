@@ -11,10 +11,11 @@ import typer
 from hub.cli import shapes
 from hub.cli.guard import say
 from hub.cli.instants import instant
-from hub.cli.maintain import existing_store, progress_bar
+from hub.cli.maintain import existing_store
 from hub.cli.opening import recover_first, settings_for
 from hub.cli.options import Csv, Db, Json, Jsonl, chosen_format
 from hub.cli.output import console, write_rows
+from hub.cli.progress import progress
 
 if TYPE_CHECKING:
     from hub.config import Settings
@@ -63,7 +64,7 @@ def reprice(
     say(f"hub: prices by {_sources(settings)}" if as_of is None else f"hub: prices as the store knew them on {as_of}")
     with (
         closing(open_store(settings.db_url, prices=settings.price_list)) as store,
-        progress_bar("Computing costs") as advance,
+        progress("Computing costs") as advance,
     ):
         done = store.reprice(scope, dry_run=dry_run, progress=advance)
     if form == "table":

@@ -124,6 +124,16 @@ class ErasureContract(StoreCase):
         assert store.erase(Erasure(project="shop", before_ns=LATER, user_id="u1")).calls == 1
         assert [one for one in store.read_all().events if one["user_id"] == "u1"] == kept
 
+    def test_an_erasure_counts_nothing_of_the_ones_before_it(self, store: Store, factory: Factory) -> None:
+        one, two = factory.call(user_id="u1"), factory.call(user_id="u2")
+        store.append(one + two)
+        whole = Erasure(project="shop", before_ns=LATER, call_id=UUID(one[0]["stream_id"]))
+        store.erase(whole)
+        report = store.erase(Erasure(project="shop", before_ns=LATER, user_id="u2"))
+        assert (report.calls, report.contents, report.events_redacted) == (1, 2, 4)
+        again = store.erase(whole)
+        assert (again.calls, again.contents, again.events_redacted) == (1, 0, 4)
+
     def test_an_erasure_must_say_what(self, store: Store) -> None:
         for what in (
             Erasure(project="shop", before_ns=1),

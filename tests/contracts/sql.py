@@ -151,6 +151,23 @@ class SqlContract(StoreCase):
         assert store.erase(Erasure(project="shop", before_ns=LATER, user_id="u1")).calls
         assert (rows(store, counted), rows(store, hourly)) == before
 
+    def test_what_another_project_noted_of_a_call_is_erased_without_harm_to_the_call(
+        self, store: SqlStore, factory: Factory
+    ) -> None:
+        tool = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        asks = {"role": "assistant", "content": None, "tool_calls": [tool]}
+        result = {"role": "tool", "tool_call_id": "call_1", "content": "rain"}
+        call = factory.call([{"role": "user", "content": "hello"}, asks, result], asks)
+        elsewhere = Factory("elsewhere", project="other")
+        note = elsewhere.event("acme:note", stream=elsewhere.new_id(), version=1, call_id=call[0]["call_id"])
+        store.append(call)
+        before = projections(store)
+        store.append([note])
+        store.erase(Erasure(project="other", before_ns=LATER, call_id=UUID(call[0]["stream_id"])))
+        after = projections(store)
+        for table in ("hub_calls", "hub_tool_calls", "hub_tool_results", "llm_messages"):
+            assert after[table] == before[table]
+
     def test_a_rebuild_while_others_append_has_all_of_it(self, tmp_path: Path, factory: Factory) -> None:
         store, other = self.open_store(tmp_path), self.open_store(tmp_path)
         store.append(factory.calls(200))

@@ -1,0 +1,124 @@
+"""`hub export`: events into a file. A command for each format, because what can be asked of them differs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hub.cli import shapes
+from hub.cli.guard import FAILED_CHECK, guarded, say
+from hub.cli.instants import instant
+from hub.cli.opening import chosen_by, is_missing, open_for_reading
+from hub.cli.options import Db, Json, chosen_format
+from hub.cli.output import write_json
+from hub.cli.progress import progress
+from hub.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from hub.reader import Reader
+    from hub.transfer.exporting import Exported
+    from hub.transfer.files import Form
+    from hub.transfer.selection import Selection
+
+export = typer.Typer(help="Write what is recorded to files, for hub import and for other tools.", no_args_is_help=True)
+
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="Calls that began then (UTC) or later; 7d: seven days ago."),
+]
+Until = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Calls that began before.", show_default=False)
+]
+Project = Annotated[str | None, typer.Option("--project", help="Of one project.", show_default=False)]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", "-w", metavar="SQL", help="Calls by a condition over llm_calls.", show_default=False),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if there is one.")]
+
+
+@export.command("jsonl")
+@guarded
+def jsonl(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Compressed if it ends in .zst or .gz; - is stdout.")],
+    since: Since = None,
+    until: Until = None,
+    project: Project = None,
+    where: Where = None,
+    force: Force = False,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Events with their content, one JSON object a line. Interrupted, the same command goes on where it was."""
+    selection = _selection(since, until, project, where)
+    if file == "-":
+        _to_stdout(_opened(db), selection)
+    else:
+        _to_file(file, "jsonl", selection, force=force, db=db, json=json)
+
+
+@export.command("parquet")
+@guarded
+def parquet(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", dir_okay=False)],
+    since: Since = None,
+    until: Until = None,
+    project: Project = None,
+    where: Where = None,
+    force: Force = False,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Events as a table: the envelope typed, data and content as JSON text. Needs the extra `parquet`."""
+    _to_file(str(file), "parquet", _selection(since, until, project, where), force=force, db=db, json=json)
+
+
+def _selection(since: str | None, until: str | None, project: str | None, where: str | None) -> Selection:
+    from hub.transfer.selection import Selection
+
+    begin = None if since is None else instant(since, "--since")
+    end = None if until is None else instant(until, "--until")
+    return Selection(since_ns=begin, until_ns=end, project=project, where=where)
+
+
+def _opened(db: str | None) -> Reader:
+    reader = open_for_reading(db)
+    if is_missing(reader):
+        why = f"there is no store yet (chosen by {chosen_by(reader.settings)})"
+        raise StoreUnavailable(reader.settings.shown_db_url, why, "trace a call first, or name another with --db")
+    return reader
+
+
+def _to_stdout(reader: Reader, selection: Selection) -> None:
+    from hub.transfer.exporting import export_stream
+
+    with progress("Exporting") as advance:
+        done = export_stream(reader, sys.stdout.buffer, selection, advance)
+    say(f"hub: exported {_counted(done)}")
+    if done.disturbed:
+        say("hub: something was erased meanwhile and may be in what was written; throw it away and export again")
+        raise typer.Exit(FAILED_CHECK)
+
+
+def _to_file(file: str, form: Form, selection: Selection, *, force: bool, db: str | None, json: bool) -> None:
+    from hub.transfer.files import export_file
+
+    shown = chosen_format(json)
+    path = Path(file)
+    reader = _opened(db)
+    with progress("Exporting") as advance:
+        done = export_file(reader, path, form, selection, replace=force, advance=advance)
+    if shown == "json":
+        facts = {"file": str(path), "format": form, "events": done.events, "calls": done.calls}
+        write_json({**facts, "resumed": done.resumed, "bytes": path.stat().st_size})
+        return
+    typer.echo(f"Exported {_counted(done)} to {path} ({shapes.size(path.stat().st_size)}).")
+    if done.resumed:
+        typer.echo(f"An export that was interrupted had written {done.resumed:,} of them.")
+
+
+def _counted(done: Exported) -> str:
+    return f"{shapes.many(done.events, 'event')} of {shapes.many(done.calls, 'call')}"

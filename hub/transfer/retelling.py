@@ -1,0 +1,111 @@
+"""Calls that others recorded, told to a recorder of ours as if they were made again: at their own times, and under ids
+that follow from theirs. So they have the shape, the redaction and the capture of calls that were traced."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hub.bus import EventBus
+from hub.config import Settings
+from hub.content import Cleaner
+from hub.events import Constants, EventRecord, decode_frame
+from hub.ids import uuid7_at
+from hub.log import Appended, Pressure, Stream
+from hub.outcomes import RequestFacts, ResponseFacts
+from hub.recorder import Recorder
+from hub.session import session
+from hub.tracing_context import Minted
+from hub.writer import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A call as another program recorded it."""
+
+    key: str
+    """Names it among all calls of such programs."""
+    began_ns: int
+    """UTC Unix ns."""
+    duration_ms: float | None
+    session_id: str | None
+    request: RequestFacts
+    response: ResponseFacts
+
+
+class Retelling:
+    """Makes events of calls that are told. For one thread."""
+
+    max_frame_bytes: int
+    pressure: int = Pressure.NONE
+    syncer: Any = None
+
+    def __init__(self, settings: Settings, *, service: str) -> None:
+        """*service*: of the program whose calls these are."""
+        self.max_frame_bytes = int(settings.max_body_bytes) + (1 << 20)
+        self.constants: Constants = {
+            "project": settings.project,
+            "environment": None,
+            "service": service,
+            "producer": f"import:{service}",
+        }
+        self.notes: deque[Callable[[], None]] = deque()
+        self._records: list[EventRecord] = []
+        self._now = self._seq = 0
+        self._call_id = ""
+        self._recorder = Recorder(
+            self,
+            bus=EventBus(),
+            cleaner=Cleaner(patterns=settings.redact_patterns, max_body_bytes=int(settings.max_body_bytes)),
+            tracing=_NoTracing(),
+            capture=settings.capture,
+            clock=Clock(wall=lambda: self._now, monotonic=lambda: self._now),
+            new_id=lambda: self._call_id,
+        )
+
+    def events(self, told: Told) -> list[EventRecord]:
+        """The events of a call, the same each time. Raises: ValueError: It cannot be recorded."""
+        began, seed = told.began_ns, told.key.encode("utf-8", "replace")
+        self._records, self._now, self._call_id = [], began, uuid7_at(began, seed)
+        with session(told.session_id):
+            call = self._recorder.begin(told.request)
+            call.sent()
+            self._now += round((told.duration_ms or 0.0) * 1e6)
+            call.end(told.response, status="ok")
+        types = {record["type"] for record in self._records}
+        if not {"llm:request", "llm:response"} <= types:
+            raise ValueError("it cannot be recorded")
+        for record in self._records:
+            record["id"] = uuid7_at(began, seed + b"\0" + record["type"].encode())
+            if told.duration_ms is None and record["type"] == "llm:response":
+                record["data"]["duration_ms"] = None
+        return self._records
+
+    # What the recorder writes to.
+
+    def append(self, body: bytes, count: int, stream: Stream, priority: int) -> Appended | None:
+        if len(body) > self.max_frame_bytes:
+            return None
+        placed = Appended(self._seq + 1, stream.version + 1)
+        self._seq, stream.version = self._seq + count, stream.version + count
+        self._records += decode_frame(
+            body, first_seq=placed.first_seq, first_version=placed.first_version, constants=self.constants
+        )
+        return placed
+
+    def count_unsampled(self) -> None:
+        return
+
+
+class _NoTracing:
+    """No trace: there was none, or nobody knows of it."""
+
+    live = False
+
+    def begin(self, request: Mapping[str, Any]) -> Minted:
+        return Minted({}, None)
+
+    def observe(self, records: Sequence[EventRecord]) -> None:
+        return
