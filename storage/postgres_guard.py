@@ -6,7 +6,8 @@ database what the name could mean there:
 
 - before a parenthesis: a function of our list, a keyword of our list, or no function, type or keyword at all;
 - behind FROM, JOIN, a comma, a parenthesis: a public view, or no relation of the schemas that are searched;
-- before a dot: no schema but that of the views, and then a public view follows; behind one: no function of a row;
+- before a dot: no schema but that of the views, and then a public view follows;
+- behind a dot: no function but those of our list, for ('x').f is f('x'), and t.f is f of a row of t;
 - where a type may stand: a type of our list, or none;
 - a reserved word or an operator: one of our lists.
 
@@ -40,8 +41,7 @@ UNION ALL SELECT 'of a row', p.proname::text FROM pg_catalog.pg_proc p
   WHERE p.proname = ANY(CAST(? AS name[])) AND t.typtype IN ('c', 'p') AND p.pronargs - p.pronargdefaults <= 1
 UNION ALL SELECT 'type', typname::text FROM pg_catalog.pg_type WHERE typname = ANY(CAST(? AS name[]))
 UNION ALL SELECT 'schema', nspname::text FROM pg_catalog.pg_namespace WHERE nspname = ANY(CAST(? AS name[]))
-UNION ALL SELECT CASE catcode WHEN 'U' THEN 'keyword' ELSE 'reserved' END, word FROM pg_catalog.pg_get_keywords()
-  WHERE word = ANY(CAST(? AS text[]))
+UNION ALL SELECT 'keyword ' || catcode::text, word FROM pg_catalog.pg_get_keywords() WHERE word = ANY(CAST(? AS text[]))
 """
 _BEFORE_RELATION = ("from", "join", "only", "table", ",", "(")
 _BEFORE_TYPE = ("::", "as")
@@ -90,19 +90,20 @@ class _Names:
 
     def __init__(self, views: Mapping[str, Sequence[str]], schema: str, known: Mapping[str, set[str]]) -> None:
         self._views, self._schema = views, schema
-        self._columns = {column for columns in views.values() for column in columns}
         self._relations = known.get("relation", set()) - views.keys()
         self._functions = known.get("function", set()) - FUNCTIONS
-        self._of_a_row = known.get("of a row", set()) - FUNCTIONS - self._columns
+        self._of_a_row = known.get("of a row", set()) - FUNCTIONS
         self._types = known.get("type", set()) - TYPES - views.keys()
-        reserved = known.get("reserved", set())
-        self._callable = self._functions | self._types | known.get("keyword", set()) | reserved
-        self._schemas, self._reserved = known.get("schema", set()), reserved - KEYWORDS
+        never_called = known.get("keyword R", set()) | known.get("keyword C", set())
+        keywords = never_called | known.get("keyword T", set())
+        self._reserved, self._schemas = keywords - KEYWORDS, known.get("schema", set())
+        self._callable = self._functions | self._types | keywords | known.get("keyword U", set())
+        self._no_call = BEFORE_PARENTHESIS - (self._functions - never_called)
 
     def check(self, body: Sequence[Token]) -> None:
-        padded = [_NOTHING, *body, _NOTHING, _NOTHING]
+        padded = [_NOTHING, _NOTHING, *body, _NOTHING, _NOTHING]
         depth = 0
-        for before, token, after, next_but_one in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
+        for last_but_one, before, token, after, next_but_one in zip(*(padded[at:] for at in range(5)), strict=False):
             wrong = None
             depth += token.says("(") - token.says(")")
             if depth < 0:  # what runs around it would be closed
@@ -114,7 +115,7 @@ class _Names:
                     self._as_keyword(token, after)
                     or self._as_call(token, after)
                     or self._as_schema(token, after, next_but_one)
-                    or self._as_field(before, token)
+                    or self._as_field(last_but_one, before, token)
                     or self._as_relation(before, token, after)
                     or self._as_type(before, token, after)
                 )
@@ -129,7 +130,7 @@ class _Names:
         return token.value.upper() if token.value in self._reserved else None
 
     def _as_call(self, token: Token, after: Token) -> str | None:
-        if not after.says("(") or token.value in FUNCTIONS or token.says(*BEFORE_PARENTHESIS):
+        if not after.says("(") or token.value in FUNCTIONS or token.says(*self._no_call):
             return None
         return f"the function {token.value}()" if token.value in self._callable else None
 
@@ -140,8 +141,9 @@ class _Names:
             return None
         return f"reading {token.value}.{next_but_one.value}"
 
-    def _as_field(self, before: Token, token: Token) -> str | None:
-        is_call = before.says(".") and token.value in self._of_a_row
+    def _as_field(self, last_but_one: Token, before: Token, token: Token) -> str | None:
+        functions = self._of_a_row if last_but_one.names else self._functions
+        is_call = before.says(".") and token.value in functions
         return f"the function {token.value}()" if is_call else None
 
     def _as_relation(self, before: Token, token: Token, after: Token) -> str | None:

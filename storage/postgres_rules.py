@@ -22,7 +22,7 @@ _FUNCTIONS = """
     abs round sign ceil ceiling floor trunc mod pow power sqrt cbrt exp ln log log10 pi random div gcd lcm width_bucket
     sin cos tan asin acos atan atan2 degrees radians
 
-    coalesce nullif greatest least num_nulls num_nonnulls
+    coalesce nullif greatest least num_nulls num_nonnulls like overlaps
 
     date time timestamp timestamptz interval extract date_part date_trunc date_bin age now clock_timestamp
     statement_timestamp transaction_timestamp timezone to_timestamp to_date to_char to_number

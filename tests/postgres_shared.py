@@ -32,7 +32,7 @@ import psycopg
 from psycopg import sql
 
 from tests.postgres_kit import migrate
-from tests.postgres_server import Server, end_what_runs_in, make_pristine
+from tests.postgres_server import Server, end_what_runs_in, make_pristine, open_to_all
 
 REPOSITORY = Path(__file__).parents[1]
 _PATIENCE = 60.0
@@ -195,7 +195,8 @@ def _keep(name: str) -> None:
         except OSError:
             return  # another was first
         door.listen(64)
-        root = Path(tempfile.mkdtemp(prefix="llm-hub-test-postgres-"))
+        place = None if os.geteuid() or open_to_all(Path(tempfile.gettempdir())) else "/tmp"
+        root = Path(tempfile.mkdtemp(prefix="llm-hub-test-postgres-", dir=place))
         server = None
         try:
             password = secrets.token_hex(8)

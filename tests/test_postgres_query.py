@@ -49,7 +49,12 @@ def database() -> Iterator[Database]:
             raw.execute("CREATE TABLE model (x int); CREATE VIEW private AS SELECT key FROM hub_keys")
             raw.execute("CREATE FUNCTION leak(llm_calls) RETURNS text LANGUAGE sql AS 'SELECT secret FROM other'")
             raw.execute("CREATE FUNCTION leak() RETURNS text LANGUAGE sql AS 'SELECT secret FROM other'")
-            raw.execute("REVOKE EXECUTE ON FUNCTION leak() FROM PUBLIC")
+            for kind in ("int", "text", "float"):
+                raw.execute(f"CREATE FUNCTION leak({kind}) RETURNS int LANGUAGE sql AS 'SELECT 1'".encode())
+            raw.execute(
+                "REVOKE EXECUTE ON FUNCTION leak(), leak(int), leak(text), leak(float), leak(llm_calls) FROM PUBLIC"
+            )
+            raw.execute("CREATE FUNCTION zone(text) RETURNS text LANGUAGE sql AS 'SELECT secret FROM other'")
             raw.execute("CREATE OPERATOR <<<< (FUNCTION = int4pl, LEFTARG = int, RIGHTARG = int)")
             raw.execute("CREATE SCHEMA app; CREATE TABLE app.users (name text); CREATE EXTENSION dblink")
             raw.execute('CREATE VIEW "llm_event_acme_Odd" AS SELECT call_id AS "a ""b" FROM hub_calls')
@@ -108,6 +113,7 @@ READS: list[tuple[str, Params, list[tuple[object, ...]]]] = [
     ("WITH llm_calls AS (SELECT 1 AS one) SELECT * FROM llm_calls", (), [(1,)]),
     ("WITH x(a, b) AS MATERIALIZED (VALUES (1, 2)) SELECT x.b FROM x AS y(a, b), x", (), [(2,)]),
     ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT sum(i) FROM n", (), [(6,)]),
+    ("SELECT e.version, (e).type, e.data IS NULL FROM llm_events e WHERE position = 1", (), [(1, "llm:request", 0)]),
     (
         "SELECT row_number() OVER (ORDER BY started_at), model.provider FROM llm_calls model LIMIT 1",
         (),
@@ -117,6 +123,11 @@ READS: list[tuple[str, Params, list[tuple[object, ...]]]] = [
         "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY version) FILTER (WHERE version < 3) FROM llm_events",
         (),
         [(1.0,)],
+    ),
+    (
+        "SELECT 'a' LIKE ('a'), 1 BETWEEN (0) AND (2) FROM llm_models GROUP BY GROUPING SETS ((), ())",
+        (),
+        [(1, 1), (1, 1)],
     ),
     ("VALUES (1), (-2), (2*-1)", (), [(1,), (-2,), (-2,)]),
     (
@@ -258,6 +269,12 @@ REFUSED = {
     "sleep in capitals": "SELECT PG_SLEEP(5)",
     "sleep behind a comment": "SELECT pg_sleep/**/\n(5)",
     "sleep by unicode escapes": "SELECT U&\"pg!005fsleep\" UESCAPE '!' (5)",
+    "sleep as a field": "SELECT (5.0).pg_sleep",
+    "sleep as a field in quotes": 'SELECT ((5.0)) /**/ . "pg_sleep"',
+    "sleep as a field of an element": "SELECT (ARRAY[5.0])[1].pg_sleep",
+    "sleep as a field of a query": "SELECT (SELECT 5.0).pg_sleep",
+    "sleep as a field of a column": "SELECT (x.a).pg_sleep FROM (SELECT 5.0 AS a) x",
+    "sleep as a field of an element of a column": "SELECT x.a[1].pg_sleep FROM (SELECT ARRAY[5.0] AS a) x",
     "sleep as a cte": "WITH pg_sleep(x) AS (SELECT 1) SELECT pg_sleep(5)",
     "sleep in from": "SELECT * FROM pg_sleep(5)",
     "sleep laterally": "SELECT * FROM llm_calls, LATERAL pg_sleep(5)",
@@ -267,6 +284,7 @@ REFUSED = {
     "sleep hidden in a dollar quote": "SELECT $a$ $b$ $a$, pg_sleep(5), $b$ $b$",
     "sleep hidden in an operator": "SELECT 1 +-- */ +\n pg_sleep(5)::text::int",
     "file": "SELECT pg_read_file('/etc/passwd')",
+    "file as a field": "SELECT ('/etc/passwd').pg_read_file",
     "binary file": "SELECT encode(pg_read_binary_file('PG_VERSION'), 'hex')",
     "folder": "SELECT pg_ls_dir('.')",
     "stat": "SELECT (pg_stat_file('PG_VERSION')).size",
@@ -303,6 +321,7 @@ REFUSED = {
     "a function of the owner": "SELECT leak()",
     "a function of a row, as a column": "SELECT llm_calls.leak FROM llm_calls",
     "a function of a row, as a column in quotes": 'SELECT (c)."leak" FROM llm_calls c',
+    "a function with the name of a keyword": "SELECT zone('x')",
     "a function of a row": "SELECT leak(c) FROM llm_calls c",
     "pg_typeof as a column": "SELECT (c).pg_typeof FROM llm_calls c",
     "size of a table": "SELECT pg_total_relation_size('hub_calls')",
@@ -432,7 +451,17 @@ _QUOTES = "' '' \" \"\" \\ E' e' U&' $$ $a$ $b$ b' n' \\' '\\'' E'\\'' 'a'"
 _REST = "-- /* */ ( ) , || 1 x + - * / é AS $1 $ e ; ? :x :: . [ ]"
 PIECES = [*_QUOTES.split(), *_REST.split(), "\n", "\r", "\v", " ", "\u00a0", "E''\n'", "'\n'", ' AS "']
 puzzle = st.lists(st.sampled_from(PIECES), max_size=7).map("".join)
-CALLS = [", leak()", " leak() ", ' "leak"()', " || public . leak ( ) ||", "\f+/**/leak--\n()"]
+CALLS = [
+    ", (1).leak",
+    ", ('x').leak",
+    ", (ARRAY['x'])[1].leak",
+    ", (SELECT 1.5) . leak",
+    ", leak()",
+    " leak() ",
+    ' "leak"()',
+    " || public . leak ( ) ||",
+    "\f+/**/leak--\n()",
+]
 READS_OF_A_TABLE = [
     ", other",
     ' JOIN "other" ON true',
