@@ -9,7 +9,7 @@ Killed anywhere, it is finished by the next pruning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from hub.polite import no_rest
@@ -114,7 +114,7 @@ class _Calls:
             with self._upkeep.step():
                 size = self._upkeep.size
                 rows = self._oldest(last, size)
-                waiting = self._waiting(rows)
+                waiting = self._waiting(last, rows)
                 self._take(last, [row for row in rows if row["call_id"] not in waiting], waiting)
             full, done = len(rows) == size, done + len(rows) - len(waiting)
             last = rows[-1]["call_id"] if rows else last
@@ -133,26 +133,35 @@ class _Calls:
                 row["started_at"] = instant(row["started_ns"])
         return rows
 
-    def _waiting(self, rows: Sequence[Row]) -> set[str]:
-        """Those of *rows* that are why a later call does not count (see `projections.repeated`): were they gone before
-        it, it would."""
-        count = [row for row in rows if row["counted"] == 1 and row["response_id"] and row["ended_ns"] is not None]
-        if not count:
+    def _waiting(self, after: str, rows: Sequence[Row]) -> set[str]:
+        """Those of *rows* because of which others do not count (see `projections.repeated`): were they gone before
+        those, they would."""
+        ended: dict[tuple[str, str], list[Row]] = {}
+        for row in rows:
+            if row["response_id"] and row["ended_ns"] is not None:
+                ended.setdefault((row["response_id"], row["producer"]), []).append(row)
+        if not ended:
             return set()
-        until = id_bound(max(row["ended_ns"] for row in count) + _MINTED_LATER_NS)
-        later: dict[tuple[str, str], list[tuple[str | None, int]]] = {}
-        for response, producer, source, started_ns in self._connection.execute(
-            "SELECT response_id, producer, source, started_ns FROM hub_calls"
-            " WHERE counted = 0 AND call_id > ? AND call_id < ?",
-            (rows[-1]["call_id"], until),
-        ):
-            later.setdefault((response, producer), []).append((source, started_ns or 0))
-        return {
-            row["call_id"]
-            for row in count
-            for source, started_ns in later.get((row["response_id"], row["producer"]), ())
-            if source != row["source"] and started_ns <= row["ended_ns"]
-        }
+        until = max(row["ended_ns"] for same in ended.values() for row in same) + _MINTED_LATER_NS
+        staying: list[Mapping[str, Any]] = [
+            dict(zip(_REPEATED, one, strict=True))
+            for one in self._connection.execute(
+                f"SELECT {','.join(_REPEATED)} FROM hub_calls"
+                " WHERE counted = 0 AND (call_id <= ? OR (call_id > ? AND call_id < ?))",
+                (after, rows[-1]["call_id"], id_bound(until)),
+            )
+        ]
+        waiting: dict[str, Row] = {}
+        while staying:
+            causes = {
+                row["call_id"]: row
+                for one in staying
+                for row in ended.get((one["response_id"], one["producer"]), ())
+                if row["call_id"] not in waiting and _is_behind(one, row)
+            }
+            waiting.update(causes)
+            staying = [row for row in causes.values() if row["counted"] == 0]
+        return set(waiting)
 
     def _take(self, after: str, rows: Sequence[Row], but: Collection[str]) -> None:
         if not rows:
@@ -168,6 +177,15 @@ class _Calls:
             self._connection.execute(f"DELETE FROM {table} WHERE {where}", (after, rows[-1]["call_id"], *but))
         _bury(self._connection, CALLS, {row["project"] for row in rows}, self._before_ns, self._upkeep.wall())
         self._upkeep.count(REMOVALS, PRUNED)
+
+
+_REPEATED = ("response_id", "producer", "source", "started_ns")
+
+
+def _is_behind(call: Mapping[str, Any], other: Row) -> bool:
+    """Whether *call*, with the same answer, does not count because *other* was there first."""
+    started_ns = call["started_ns"] or 0
+    return call["source"] != other["source"] and bool((other["started_ns"] or 0) <= started_ns <= other["ended_ns"])
 
 
 def _ranges_of_calls(upkeep: Upkeep, low: str, end: str, where: str) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -17,7 +16,7 @@ from storage.engine import Connection
 from storage.migrate import bring_up
 from storage.sql_store import SqlStore
 from storage.sqlite_connection import SQLiteConnection
-from storage.sqlite_file import connect, identity, make_file, prepare, translated, url_of, write_lock
+from storage.sqlite_file import backups_of, connect, identity, make_file, prepare, translated, url_of, write_lock
 from storage.upkeep import Scrubbed
 
 _READERS_MAY_TAKE = 5.0
@@ -108,7 +107,7 @@ class SQLiteStore(SqlStore):
         """Who follows a file looks at it."""
 
     def _copies(self) -> Sequence[Path]:
-        return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.backup-*"))
+        return backups_of(self.path)
 
     def _rewrite(self, connection: Connection, days: Collection[int] | None) -> Scrubbed:
         """Rows that are deleted are overwritten, but those that SQLite moved from page to page left copies behind."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import os
 import re
 import sqlite3
@@ -33,6 +34,11 @@ _NETWORK = """
 def url_of(path: Path) -> str:
     """How the file is named in errors."""
     return f"sqlite:///{path}"
+
+
+def backups_of(path: Path) -> list[Path]:
+    """The copies that upgrades made of the file, see `storage.migrate`."""
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}.backup-*"))
 
 
 def connect(path: Path) -> SQLiteConnection:

@@ -362,6 +362,23 @@ class RetentionContract:
         assert store.prune(calls_before_ns=LATER).calls == 2
         assert hourly(store) == before
 
+    def test_a_call_that_was_recorded_three_times_in_a_row_goes_as_one(self, store: SqlStore, factory: Factory) -> None:
+        """The third overlaps the second alone, which does not count either."""
+        told: list[EventRecord] = []
+        for source, start_ms, took_ms in (("traced", 0, 900.0), ("transport", 500, 900.0), ("emitted", 1_000, 900.0)):
+            factory.now = START + start_ms * 10**6
+            told += factory.call(took_ms=took_ms, request={"source": source}, response={"response_id": "r1"})
+        store.append(told)
+        assert select(store, "SELECT counted FROM llm_calls ORDER BY call_id") == [(0,), (0,), (1,)]
+        before = hourly(store)
+        for moment in (250, 750):
+            assert store.prune(calls_before_ns=START + moment * 10**6) == PruneReport()
+            store.rebuild()
+            assert hourly(store) == before
+        assert store.prune(calls_before_ns=START + 1_250 * 10**6).calls == 3
+        store.rebuild()
+        assert hourly(store) == before
+
     def test_a_pruned_call_that_comes_again_is_refused_and_counted(self, store: SqlStore, factory: Factory) -> None:
         old = factory.calls(3)
         bound = factory.now + HOUR

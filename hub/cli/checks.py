@@ -7,33 +7,25 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from hub.cli import shapes
+from hub.cli.findings import Finding, State
 from hub.cli.opening import chosen_by, is_missing, place
+from hub.cli.retention_checks import growth, retention
 from hub.config import Settings, settings_file
 from hub.errors import HubError, StoreError
 from hub.own_prices import quoted
 from hub.reader import Reader
 from hub.spool.control import Accounting, Control
 from hub.spool.folder import folders, is_held
+from storage.append import EXPIRED
 from storage.health import WAL_RESET_FIXED, Health, examine
 from storage.query import Limits
-
-State = Literal["ok", "note", "warn", "fail"]
 
 ADD_USAGE = 'stream_options={"include_usage": True}'
 
 _PATIENT = Limits(seconds=120.0)
-
-
-class Finding(NamedTuple):
-    """What one check found."""
-
-    check: str
-    state: State
-    finding: str
-    remedy: str = ""
 
 
 def all_findings(reader: Reader, *, quick: bool = False) -> list[Finding]:
@@ -46,6 +38,7 @@ def all_findings(reader: Reader, *, quick: bool = False) -> list[Finding]:
             found.append(Finding("store", "fail", f"{error.url}: {error.reason}", error.remedy))
         else:
             found += _store(reader, health)
+            found += retention(reader.settings)
     live = list(_spools(reader.settings, found))
     if reader.settings.sqlite_path is not None:
         found += _writers(live)
@@ -83,28 +76,11 @@ def _store(reader: Reader, health: Health) -> Iterator[Finding]:
         )
     elif reader.settings.sqlite_path is not None:
         yield Finding("integrity", "ok", "SQLite finds no damage")
-    for check in (_growth, _statuses, _sampling, _usage, _prices, _losses, _marks):
+    for check in (growth, _statuses, _sampling, _usage, _prices, _losses, _marks):
         try:
             yield from check(reader, health)
         except HubError as error:
             yield Finding(check.__name__.lstrip("_"), "fail", str(error))
-
-
-def _growth(reader: Reader, health: Health) -> Iterator[Finding]:
-    calls, first, last = reader.sql(
-        "SELECT count(*), min(started_unix), max(started_unix) FROM llm_calls", limits=_PATIENT
-    ).rows[0]
-    text = f"{calls:,} calls, {shapes.size(health.bytes)}"
-    if calls:
-        text += f", {shapes.size(health.bytes / calls)} a call"
-        days = ((last or 0) - (first or 0)) / 86_400
-        if days >= 1:
-            text += f", {shapes.size(health.bytes / days)} a day since the first"
-    if health.free_bytes > max(health.bytes // 4, 16 << 20):
-        text += f", {shapes.size(health.free_bytes)} of it unused"
-    keeps = [name for name in ("retain_bodies", "retain_calls") if getattr(reader.settings, name) is None]
-    kept = "nothing is deleted" if len(keeps) == 2 else ""
-    yield Finding("size", "ok", f"{text}{'; ' + kept if kept else ''}")
 
 
 def _statuses(reader: Reader, _health: Health) -> Iterator[Finding]:
@@ -191,13 +167,17 @@ def _losses(reader: Reader, _health: Health) -> Iterator[Finding]:
     for data in _told(reader, "hub:dropped"):
         counts[data.get("sink") or "all sinks", data.get("reason", "")] += data.get("count", 0)
     rows = [(sink, reason, count) for (sink, reason), count in sorted(counts.items())]
-    missing = [row for row in rows if row[0] in ("all sinks", "store")]
+    expired = [row for row in rows if row[1] == EXPIRED]
+    missing = [row for row in rows if row[0] in ("all sinks", "store") and row not in expired]
     if missing:
         remedy = "a larger HUB_SPOOL_BYTES holds longer bursts"
         yield Finding("dropped", "warn", f"events that are not in the store: {_named(missing)}", remedy)
     else:
         yield Finding("dropped", "ok", "no event was lost to the store")
-    if other := [row for row in rows if row not in missing]:
+    if count := sum(row[2] for row in expired):
+        told = f"{shapes.many(count, 'event')} came when calls of their time had been pruned already"
+        yield Finding("expired", "note", f"{told}, and were not kept")
+    if other := [row for row in rows if row not in missing and row not in expired]:
         yield Finding("not exported", "note", f"events that other sinks did not get: {_named(other)}")
     conflicts = reader.sql("SELECT count(*) FROM llm_events WHERE type = 'hub:conflict'", limits=_PATIENT).rows[0][0]
     if conflicts:

@@ -15,7 +15,7 @@ from hub.cli.output import console, write_rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hub.cli.checks import Finding
+    from hub.cli.findings import Finding
 
 _STYLES = {"ok": "green", "note": "cyan", "warn": "yellow", "fail": "bold red"}
 

@@ -129,7 +129,8 @@ def _would_erase(store: SqlStore, what: Erasure, *, ask: bool) -> ErasureReport:
         say(f"{_subject(what)}: {_counts(report)} would be erased, and can not be brought back.")
         for note in report.notes:
             say(note)
-        typer.confirm("Erase?", abort=True, err=True)
+        if not typer.confirm("Erase?", err=True):
+            raise typer.Exit(FAILED_CHECK)
     return report
 
 

@@ -44,7 +44,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             _forget_stdout()
             raise typer.Exit(OK) from None  # the reader has what it wanted: `hub calls | head`
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, typer.Abort):  # the latter at a question
             raise typer.Exit(INTERRUPTED) from None
         except HubError as error:
             say(f"hub: {error}")
