@@ -19,6 +19,7 @@ from hub.store import Cursor
 from storage.query import Limits, Params, Result, Shadow, public_columns, read_only, run, views
 from storage.query_child import run_in_child
 from storage.reading import log_page, stream_page
+from storage.search_find import Found, Search, find
 from storage.sqlite_file import translated
 
 Where = str | Mapping[str, object]
@@ -81,6 +82,17 @@ class Reader:
             QueryLimit: Stopped by the time or size limit. More rows than the limit are cut, and the result says so.
         """
         return self._run(self.path, query, params, limits=limits)
+
+    def search(self, what: Search) -> Found:
+        """Calls by words in their messages, as far as these are indexed; `hub search` brings the index up to date.
+
+        Raises:
+            SearchOff: There is no index: run hub search --enable.
+            QueryRefused: There is no word to search for.
+        """
+        with read_only(self.path) as connection, translated(self.path):
+            public_columns(connection, self.path)
+            return find(connection, what)
 
     def calls(self, where: Where | None = None, *, limit: int = 50, params: Params = ()) -> list[StoredCall]:
         """The newest calls, newest first.

@@ -15,6 +15,7 @@ from storage.bodies import ids_in
 from storage.engine import Connection
 from storage.projector import Entry, Projector
 from storage.reading import COLUMNS, with_content
+from storage.search import forget_contents, forget_events
 from storage.tombstones import (
     CONFLICT,
     begun_ns,
@@ -103,6 +104,7 @@ def _erase_events(connection: Connection, project: str, target: _Target) -> int:
         )
         for (content,) in rows:
             candidates.update(ids_in(orjson.loads(content)))
+    forget_events(connection, target.events)
     connection.executemany(
         "UPDATE hub_events SET session_id = NULL, user_id = NULL, tags = NULL, content = NULL WHERE position = ?",
         ((position,) for position in target.events),
@@ -113,6 +115,7 @@ def _erase_events(connection: Connection, project: str, target: _Target) -> int:
     )
     results = _take_results(connection, target.calls)
     dead = _settle_survivors(connection, project, candidates, results)
+    forget_contents(connection, dead)
     for table, column in (("hub_contents", "id"), ("hub_parts", "content_id"), ("hub_tool_results", "content_id")):
         connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", ((content_id,) for content_id in dead))
     return len(dead)

@@ -23,6 +23,7 @@ from storage.event_views import SCHEMA_EVENT, refill
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.reading import COLUMNS, Stored, with_content
 from storage.rollups import COST_KEY, COST_MEASURES, COSTS, LATENCY, LATENCY_KEY, LATENCY_MEASURES
+from storage.search import outdate
 
 TABLES = ("hub_calls", "hub_parts", "hub_attempts", "hub_tool_calls", "hub_tool_results")
 ROLLUPS = {COSTS: (COST_KEY, COST_MEASURES), LATENCY: (LATENCY_KEY, LATENCY_MEASURES)}
@@ -175,6 +176,7 @@ class _Rebuild:
             " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
             (LIVE, str(self._done)),
         )
+        outdate(connection)
 
 
 def _schemas(connection: Connection) -> tuple[str, str]:

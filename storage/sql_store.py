@@ -14,7 +14,7 @@ from hub.events import EventRecord
 from hub.polite import Rest, rest
 from hub.pricing import PriceList
 from hub.store import AppendResult, Content, ContentRef, Cursor, Erased, Erasure, ErasureReport, OpenCall, Page
-from storage import erasing, reading, rebuilding
+from storage import erasing, reading, rebuilding, search
 from storage.append import Append, Memory, read_counters
 from storage.batch import Batch
 from storage.engine import Connection
@@ -104,6 +104,7 @@ class SqlStore(ABC):
             self._make_keys(connection, {what.project})
             with self._writing(connection):
                 report = erasing.erase(connection, what, self._memory.keys[what.project], self._wall())
+            search.scrub(connection, self._writing)
             self._scrub(connection)
         return report
 
@@ -118,6 +119,33 @@ class SqlStore(ABC):
         Raises: StoreError
         """
         return rebuilding.rebuild(self._apart, self._writing, progress or _silent, self._rest)
+
+    # Search.
+
+    def follow_search(self, progress: Callable[[int, int], None] | None = None, *, enable: bool = False) -> int:
+        """Bring the full-text index up to what the store holds now, in short steps beside the writers. Killed on the
+        way, the next one goes on where it stopped.
+
+        Args:
+            progress: Told now and then how much of how much is done.
+            enable: Make the index if there is none.
+        Returns: How many messages and events were looked at.
+        Raises: SearchOff, StoreError
+        """
+        with self._apart() as connection:
+            if enable:
+                search.turn_on(connection, self._writing)
+            return search.follow(connection, self._writing, progress or _silent, self._rest)
+
+    def drop_search(self) -> bool:
+        """Drop the full-text index. Returns: Whether there was one."""
+        with self._apart() as connection:
+            return search.turn_off(connection, self._writing)
+
+    def search_bytes(self) -> int:
+        """What the full-text index takes. Raises: SearchOff"""
+        with self._using() as connection:
+            return search.size(connection)
 
     # Reading.
 

@@ -12,7 +12,16 @@ from typing import ParamSpec
 import typer
 
 from hub.cli import shapes
-from hub.errors import AmbiguousId, ConfigError, HubError, NotFound, QueryLimit, QueryRefused, ReplayImpossible
+from hub.errors import (
+    AmbiguousId,
+    ConfigError,
+    HubError,
+    NotFound,
+    QueryLimit,
+    QueryRefused,
+    ReplayImpossible,
+    SearchOff,
+)
 from hub.own_packages import check
 
 P = ParamSpec("P")
@@ -52,7 +61,7 @@ def exit_code(error: HubError) -> int:
     """The exit code that says what kind of failure *error* is."""
     if isinstance(error, NotFound):
         return NOT_FOUND
-    if isinstance(error, (ConfigError, AmbiguousId, ReplayImpossible)) or (
+    if isinstance(error, (ConfigError, AmbiguousId, ReplayImpossible, SearchOff)) or (
         isinstance(error, QueryRefused) and not isinstance(error, QueryLimit)
     ):
         return USAGE

@@ -18,6 +18,7 @@ from hub.cli.doctor import doctor
 from hub.cli.guard import guarded, unexpected
 from hub.cli.maintain import migrate, rebuild
 from hub.cli.replay import replay
+from hub.cli.search import search
 from hub.cli.show import show
 from hub.cli.sql import sql
 from hub.cli.tail import tail
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calls": calls,
     "show": show,
     "tail": tail,
+    "search": search,
     "sql": sql,
     "replay": replay,
     "diff": diff,

@@ -56,7 +56,7 @@ def rebuild(db: Db = None, json: Json = False) -> None:
         why = f"there is no store yet (chosen by {chosen_by(settings)})"
         raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
     recover_first(settings)
-    with closing(SQLiteStore(path)) as store, _progress("Rebuilding from events") as advance:
+    with closing(SQLiteStore(path)) as store, progress("Rebuilding from events") as advance:
         events = store.rebuild(advance)
     if form == "json":
         write_json({"store": str(path), "events": events})
@@ -71,7 +71,7 @@ def _file(settings: Settings) -> Path:
 
 
 @contextmanager
-def _progress(words: str) -> Iterator[Callable[[int, int], None]]:
+def progress(words: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, a line every ten percent elsewhere; on stderr both."""
     from rich.console import Console
     from rich.progress import Progress
