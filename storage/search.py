@@ -261,6 +261,7 @@ class _Follower:
             self._size = max(1, self._size // 2)
         elif took < _STEP / 3:
             self._size = min(2 * self._size, _MOST)
+        to.tend(self._connection, self._writing)
 
 
 # What is taken out of the store. Within the transaction that does it, and before it does.

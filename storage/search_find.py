@@ -22,9 +22,9 @@ MESSAGES = 500
 """Messages whose calls are looked for; twice as many as calls wanted, if that is more."""
 EVENTS = 5_000
 """Events that are looked at for the calls that a filter admits."""
-PHRASES = 2_000
+PHRASES = 1_000
 """Messages that are read for whether words stand side by side."""
-_PAGE = 500
+_PAGE = 200
 _NEWEST = 2**63 - 1
 
 _CALL = ("call_id", "started_ns", "project", "session_id", "provider", "request_model", "response_model", "status")

@@ -31,19 +31,19 @@ _SHORTEST_PREFIX = 2
 _ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _ACCENTS = "\u0300-\u036f"
 _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
+_ASCII_WORD = re.compile(rf"([a-z0-9]{{1,{_LONGEST_WORD}}})[a-z0-9]*")
 _WORD_AS_WRITTEN = re.compile(rf"[{_ALONE}]|(?:[^\W_{_ALONE}]|[{_ACCENTS}])+")
 _ACCENT = re.compile(rf"[{_ACCENTS}]+")
+_BLANK = re.compile(r"\s+")
 _ASKED = re.compile(r'"([^"]*)"|(\S+)')
 
 
 def words_in(text: str) -> list[str]:
     """The words of *text*, in order."""
     if text.isascii():
-        text = text.lower()
-    else:
-        bare = _ACCENT.sub("", unicodedata.normalize("NFKD", text)).casefold()
-        text = unicodedata.normalize("NFC", bare)
-    return [word[:_LONGEST_WORD] for word in _WORD.findall(text)]
+        return _ASCII_WORD.findall(text.lower())
+    bare = _ACCENT.sub("", unicodedata.normalize("NFKD", text)).casefold()
+    return [word[:_LONGEST_WORD] for word in _WORD.findall(unicodedata.normalize("NFC", bare))]
 
 
 def role_word(role: str) -> str:
@@ -113,15 +113,23 @@ class Term(NamedTuple):
     is_prefix: bool = False
     """The last of them is the beginning of a word."""
 
-    def places(self, words: Sequence[str]) -> Iterator[int]:
-        """Where in *words* it stands."""
-        size, last = len(self.words), self.words[-1]
-        whole = self.words[:-1] if self.is_prefix else self.words
-        for start in range(len(words) - size + 1):
-            if tuple(words[start : start + len(whole)]) == whole and (
-                not self.is_prefix or words[start + size - 1].startswith(last)
-            ):
-                yield start
+    def is_in(self, words: Sequence[str]) -> bool:
+        """Whether it stands among *words*."""
+        end = "" if self.is_prefix else " "
+        return f" {' '.join(self.words)}{end}" in f" {' '.join(words)} "
+
+    def place_in(self, words: Sequence[str]) -> int | None:
+        """Where in *words* it stands first."""
+        first, size = self.words[0], len(self.words)
+        for start, word in enumerate(words):
+            if (word == first or size == 1) and self._stands(words[start : start + size]):
+                return start
+        return None
+
+    def _stands(self, words: Sequence[str]) -> bool:
+        if not self.is_prefix:
+            return tuple(words) == self.words
+        return tuple(words[:-1]) == self.words[:-1] and words[-1].startswith(self.words[-1])
 
 
 class Query(NamedTuple):
@@ -157,7 +165,7 @@ def parsed(text: str) -> Query:
 def has_all(message: Any, phrases: Sequence[Term]) -> bool:
     """Whether each of *phrases* stands in one of *message*'s parts."""
     parts = [words_in(text) for _, text in texts_of(message)]
-    return all(any(next(phrase.places(words), None) is not None for words in parts) for phrase in phrases)
+    return all(any(phrase.is_in(words) for words in parts) for phrase in phrases)
 
 
 # What was found.
@@ -178,30 +186,34 @@ _BEFORE, _SHOWN = 40, 160
 
 def snippet(message: Any, query: Query) -> Snippet:
     """From the part of *message* that has most of *query*."""
-    best: tuple[int, Part, str, list[tuple[int, int]]] | None = None
+    best: tuple[Part, str, list[tuple[int, int]]] | None = None
     for part, text in texts_of(message):
-        hits = _hits(text, query)
-        if best is None or len({term for term, _, _ in hits}) > best[0]:
-            best = len({term for term, _, _ in hits}), part, text, [(start, end) for _, start, end in hits]
+        spans = _spans(text, query)
+        if best is None or len(spans) > len(best[2]):
+            best = part, text, spans
     if best is None:
         return Snippet(None, "", ())
-    _, part, text, spans = best
+    part, text, spans = best
     return Snippet(part, *_cut(text, spans))
 
 
-def _hits(text: str, query: Query) -> list[tuple[Term, int, int]]:
-    """Where in *text* each term stands first."""
-    words, spans = [], []
-    for match in _WORD_AS_WRITTEN.finditer(text):
-        for word in words_in(match.group()):
-            words.append(word)
-            spans.append(match.span())
+def _spans(text: str, query: Query) -> list[tuple[int, int]]:
+    """Where in *text* each term stands first, of those that do."""
+    placed = _placed(text)
+    words = [word for word, _ in placed]
     found = []
     for term in query.terms:
-        place = next(term.places(words), None)
+        place = term.place_in(words)
         if place is not None:
-            found.append((term, spans[place][0], spans[place + len(term.words) - 1][1]))
-    return sorted(found, key=lambda hit: hit[1])
+            found.append((placed[place][1][0], placed[place + len(term.words) - 1][1][1]))
+    return sorted(found)
+
+
+def _placed(text: str) -> list[tuple[str, tuple[int, int]]]:
+    """The words of *text*, each with where it stands."""
+    if text.isascii():
+        return [(match[1], match.span()) for match in _ASCII_WORD.finditer(text.lower())]
+    return [(word, match.span()) for match in _WORD_AS_WRITTEN.finditer(text) for word in words_in(match.group())]
 
 
 def _cut(text: str, spans: Sequence[tuple[int, int]]) -> tuple[str, tuple[tuple[int, int], ...]]:
@@ -216,5 +228,5 @@ def _cut(text: str, spans: Sequence[tuple[int, int]]) -> tuple[str, tuple[tuple[
 
 def _after_blank(text: str, start: int, end: int) -> int:
     """Behind the first blank between *start* and *end*, else *start*."""
-    match = re.compile(r"\s+").search(text, start, end)
+    match = _BLANK.search(text, start, end)
     return match.end() if match else start
