@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,29 +19,24 @@ from hub.errors import SearchOff
 from hub.polite import Rest, no_rest
 from storage.append import read_counters
 from storage.bodies import ids_in, unpack
-from storage.engine import Connection, Engine, Lookup, marks
-from storage.search_indexes import Index, Writing, index
+from storage.engine import Connection, Lookup, marks
+from storage.search_indexes import Index, T, Writing, indexes
 from storage.search_words import RULES, UNICODE, words_of
 
-TABLES = ("hub_search_messages", "hub_search_calls")
-"""They stand beside the schema's history: made and dropped by a command, never migrated."""
 CARRIERS = ("llm:request:debug", "llm:response:debug")
 """The events whose messages are those of calls."""
 
 _CHECKPOINT = "search"
 _OUTDATED = 0
-_STEP = 0.05
-"""Seconds for which one step may hold other writers up."""
 _FIRST, _MOST = 64, 2_048
 _MOST_BYTES = 4 << 20
 """Of content in memory at a time."""
-_CHUNK = 200
 
 _SIZES = Lookup("SELECT id, bytes FROM hub_contents WHERE id {}")
+_CARRIERS = Lookup("SELECT position, type, content FROM hub_events WHERE position {} AND content IS NOT NULL")
 _MESSAGES = Lookup("SELECT DISTINCT content_id FROM hub_parts WHERE content_id {}")
 _BODIES = Lookup("SELECT id, body, packed FROM hub_contents WHERE id {}")
 
-Apart = Callable[[], AbstractContextManager[Connection]]
 Progress = Callable[[int, int], None]
 
 
@@ -60,21 +54,14 @@ class Place(NamedTuple):
         return " ".join(map(str, self))
 
 
-class Indexes(NamedTuple):
-    """Both indexes of a store."""
+def place(connection: Connection, *, to_change: bool = False) -> Place | None:
+    """None when search is off.
 
-    messages: Index
-    calls: Index
-
-
-def indexes(engine: Engine) -> Indexes:
-    """Those of a store in *engine*, whether they are there or not."""
-    return Indexes(*(index(engine, table) for table in TABLES))
-
-
-def place(connection: Connection) -> Place | None:
-    """None when search is off."""
-    row = connection.execute("SELECT cursor FROM hub_checkpoints WHERE name = ?", (_CHECKPOINT,)).fetchone()
+    Args:
+        to_change: Nobody else changes it, or the indexes, before the transaction ends.
+    """
+    lock = " FOR UPDATE" if to_change and connection.engine == "postgresql" else ""
+    row = connection.execute(f"SELECT cursor FROM hub_checkpoints WHERE name = ?{lock}", (_CHECKPOINT,)).fetchone()
     if row is None:
         return None
     rules, unicode, content, position = row[0].split()
@@ -150,7 +137,7 @@ def _while_at(found: Place | None, writing: Writing) -> Writing:
     @contextmanager
     def undisturbed(connection: Connection) -> Iterator[None]:
         with writing(connection):
-            if place(connection) != found:
+            if place(connection, to_change=True) != found:
                 raise _Disturbed
             yield
 
@@ -167,11 +154,13 @@ def size(connection: Connection) -> int:
 # Following the store.
 
 
-def follow(connection: Connection, writing: Writing, progress: Progress, rest: Rest) -> int:
+def follow(connection: Connection, writing: Writing, beside: Writing, progress: Progress, rest: Rest) -> int:
     """Bring the indexes up to what the store holds now. Killed on the way, the next one goes on where it stopped.
 
     Args:
         connection: One that nobody else uses.
+        writing: A transaction that no other writer's overlaps.
+        beside: One that does not keep events from being appended, where the engine can do that.
     Returns: How many messages and events were looked at.
     Raises: SearchOff
     """
@@ -180,14 +169,14 @@ def follow(connection: Connection, writing: Writing, progress: Progress, rest: R
         if found is not None and not is_current(found):
             _make_anew(connection, writing, found)
         try:
-            return _Follower(connection, writing, progress, rest).run()
+            return _Follower(connection, beside, progress, rest).run()
         except _Outdated:
             continue
 
 
 class _Follower:
-    def __init__(self, connection: Connection, writing: Writing, progress: Progress, rest: Rest) -> None:
-        self._connection, self._writing, self._progress, self._rest = connection, writing, progress, rest
+    def __init__(self, connection: Connection, beside: Writing, progress: Progress, rest: Rest) -> None:
+        self._connection, self._beside, self._progress, self._rest = connection, beside, progress, rest
         self._indexes = indexes(connection.engine)
         counters = read_counters(connection)
         self._end = counters["content"], counters["position"]
@@ -195,18 +184,21 @@ class _Follower:
 
     def run(self) -> int:
         began = self._look()
-        steps: Sequence[Callable[[], bool]] = (self._messages_step, self._calls_step)
-        for step in steps:
-            self._size, more = _FIRST, True
-            while more:
-                try:
-                    more = step()
-                except _Disturbed:
-                    continue
-                done = self._look()
-                self._progress(done.content + done.position, max(sum(self._end), done.content + done.position))
+        self._all(self._messages_step)
+        self._all(self._carriers_step)
         done = self._look()
         return done.content + done.position - began.content - began.position
+
+    def _all(self, step: Callable[[], bool]) -> None:
+        self._size, more = _FIRST, True
+        while more:
+            try:
+                more = step()
+            except _Disturbed:
+                continue
+            here = self._look()
+            done = here.content + here.position
+            self._progress(done, max(done, sum(self._end)))
 
     def _look(self) -> Place:
         self._place, self._epoch = place(self._connection), read_counters(self._connection)["epoch"]
@@ -232,10 +224,9 @@ class _Follower:
         for row in _message_rows(self._connection, some):
             rows.append(row)
             self._rest()
-        self._add(self._indexes.messages, rows, here._replace(content=last))
-        return last < end
+        return self._add(self._indexes.messages, rows, here._replace(content=last), is_last=last >= end)
 
-    def _calls_step(self) -> bool:
+    def _carriers_step(self) -> bool:
         here, end = self._look(), self._end[1]
         after = here.position
         if after >= end:
@@ -246,22 +237,24 @@ class _Follower:
             (after, end, *CARRIERS, self._size),
         ).fetchall()
         last = found[-1][0] if len(found) == self._size else end
-        self._add(self._indexes.calls, _call_rows(self._connection, found), here._replace(position=last))
-        return last < end
+        rows = carried(self._connection, found)
+        return self._add(self._indexes.carriers, rows, here._replace(position=last), is_last=last >= end)
 
-    def _add(self, to: Index, rows: Sequence[tuple[int, str]], reached: Place) -> None:
-        with self._writing(self._connection):
+    def _add(self, to: Index[T], rows: Sequence[tuple[int, T]], reached: Place, *, is_last: bool) -> bool:
+        with self._beside(self._connection):
             began = time.monotonic()
-            if (place(self._connection), read_counters(self._connection)["epoch"]) != (self._place, self._epoch):
+            here = place(self._connection, to_change=True)
+            if here != self._place or read_counters(self._connection)["epoch"] != self._epoch:
                 raise _Disturbed
             to.add(self._connection, rows)
             _save(self._connection, reached)
         took = time.monotonic() - began
-        if took > _STEP:
+        if took > to.longest_step:
             self._size = max(1, self._size // 2)
-        elif took < _STEP / 3:
+        elif took < to.longest_step / 3:
             self._size = min(2 * self._size, _MOST)
-        to.tend(self._connection, self._writing)
+        to.tend(self._connection, self._beside, is_last=is_last)
+        return not is_last
 
 
 # What is taken out of the store. Within the transaction that does it, and before it does.
@@ -269,34 +262,35 @@ class _Follower:
 
 def forget_contents(connection: Connection, contents: Collection[int]) -> None:
     """Before *contents* are deleted: what was indexed of them is known from themselves alone."""
-    found = place(connection)
-    if found is None or not _is_removable(connection, found):
-        return
-    gone = [content_id for content_id in contents if content_id <= found.content]
-    for some in _chunks(gone):
-        indexes(connection.engine).messages.remove(connection, some, partial(_message_rows, connection, some))
+    found = _removable(connection)
+    if found is not None:
+        gone = [content_id for content_id in contents if content_id <= found.content]
+        indexes(connection.engine).messages.remove(connection, _message_rows(connection, gone))
 
 
 def forget_events(connection: Connection, positions: Collection[int]) -> None:
     """Before events lose their content, or are deleted."""
-    found = place(connection)
-    if found is None or not _is_removable(connection, found):
-        return
-    gone = [position for position in positions if position <= found.position]
-    for some in _chunks(gone):
-        indexes(connection.engine).calls.remove(connection, some, partial(_call_rows_of, connection, some))
+    found = _removable(connection)
+    if found is not None:
+        gone = [position for position in positions if position <= found.position]
+        rows = connection.lookup(_CARRIERS, gone, no_rest)
+        carriers = [(position, content) for position, kind, content in rows if kind in CARRIERS]
+        indexes(connection.engine).carriers.remove(connection, carried(connection, carriers))
 
 
-def _is_removable(connection: Connection, found: Place) -> bool:
-    """Whether single entries can be removed. FTS5 has to be told their words, and the same ones; where nobody knows
-    them any more the indexes are made anew."""
-    if found.rules != _OUTDATED and connection.engine == "sqlite" and (found.rules, found.unicode) != (RULES, UNICODE):
+def _removable(connection: Connection) -> Place | None:
+    """The place of indexes from which single entries can be removed. FTS5 has to be told their words, and the same
+    ones: where nobody knows them any more the indexes are made anew."""
+    found = place(connection, to_change=True)
+    if found is None or found.rules == _OUTDATED:
+        return None
+    if connection.engine == "sqlite" and (found.rules, found.unicode) != (RULES, UNICODE):
         outdate(connection)
-        return False
-    return found.rules != _OUTDATED
+        return None
+    return found
 
 
-def scrub(connection: Connection, writing: Writing) -> None:
+def scrub(connection: Connection, writing: Writing, beside: Writing) -> None:
     """After an erasure: leave nothing in the files of what was forgotten. Outside of transactions."""
     found = place(connection)
     if found is None:
@@ -305,7 +299,7 @@ def scrub(connection: Connection, writing: Writing) -> None:
         _make_anew(connection, writing, found)
         return
     for one in indexes(connection.engine):
-        one.settle(connection, writing)
+        one.settle(connection, beside)
 
 
 # Reading what is indexed.
@@ -323,7 +317,7 @@ def bodies(connection: Connection, contents: Sequence[int]) -> Iterator[tuple[in
 
 
 def carried(connection: Connection, events: Iterable[tuple[int, str]]) -> list[tuple[int, list[int]]]:
-    """The messages of events.
+    """The messages that events carry, each once.
 
     Args:
         events: Of each the position and hub_events.content.
@@ -332,31 +326,17 @@ def carried(connection: Connection, events: Iterable[tuple[int, str]]) -> list[t
     found = []
     for position, manifest in manifests:
         messages = manifest.get("messages")
-        if isinstance(messages, list):
-            found.append((position, list(ids_in({"messages": messages}))))
+        if isinstance(messages, list) and messages:
+            found.append((position, list(dict.fromkeys(ids_in({"messages": messages})))))
     return found
 
 
-def _message_rows(connection: Connection, contents: Sequence[int]) -> Iterator[tuple[int, str]]:
+def _message_rows(connection: Connection, contents: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
     """What is indexed of those of *contents* that are messages."""
     messages = {content_id for (content_id,) in connection.lookup(_MESSAGES, contents, no_rest)}
     for content_id, message in bodies(connection, [one for one in contents if one in messages]):
         if words := words_of(message):
-            yield content_id, " ".join(words)
-
-
-def _call_rows(connection: Connection, events: Iterable[tuple[int, str]]) -> list[tuple[int, str]]:
-    """What is indexed of events."""
-    return [(position, " ".join(map(str, dict.fromkeys(ids)))) for position, ids in carried(connection, events) if ids]
-
-
-def _call_rows_of(connection: Connection, positions: Sequence[int]) -> list[tuple[int, str]]:
-    rows = connection.execute(
-        f"SELECT position, content FROM hub_events WHERE position IN {marks(len(positions))} AND type IN {marks(2)}"
-        " AND content IS NOT NULL",
-        (*positions, *CARRIERS),
-    ).fetchall()
-    return _call_rows(connection, rows)
+            yield content_id, words
 
 
 def _within(sizes: Sequence[tuple[int, int]]) -> list[int]:
@@ -368,7 +348,3 @@ def _within(sizes: Sequence[tuple[int, int]]) -> list[int]:
             break
         some.append(content_id)
     return some
-
-
-def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))

@@ -15,7 +15,8 @@ from hub.polite import no_rest
 from storage.append import read_counters
 from storage.engine import Connection, Lookup
 from storage.projections import instant
-from storage.search import bodies, carried, indexes, is_current, place
+from storage.search import bodies, carried, is_current, place
+from storage.search_indexes import indexes
 from storage.search_words import Query, has_all, parsed, role_word, snippet
 
 MESSAGES = 500
@@ -168,7 +169,7 @@ class _Finding:
         """Pages of calls that carry any of *messages*, newest first; the caller takes out what it needs no more."""
         looked, below = 0, _NEWEST
         while messages:
-            page = self._indexes.calls.with_any(self._connection, map(str, sorted(messages)), below, _PAGE)
+            page = self._indexes.carriers.with_any(self._connection, sorted(messages), below, _PAGE)
             yield self._admitted(page, messages)
             if len(page) < _PAGE:
                 return

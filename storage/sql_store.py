@@ -61,6 +61,11 @@ class SqlStore(ABC):
         """A transaction that no other writer's overlaps."""
 
     @abstractmethod
+    def _beside(self, connection: Connection) -> AbstractContextManager[None]:
+        """A transaction that changes nothing appends look at, and does not keep them waiting where the engine can do
+        that."""
+
+    @abstractmethod
     def _apart(self) -> AbstractContextManager[Connection]:
         """A connection of its own, for long work beside the writers. Errors as from `_using`."""
 
@@ -104,7 +109,7 @@ class SqlStore(ABC):
             self._make_keys(connection, {what.project})
             with self._writing(connection):
                 report = erasing.erase(connection, what, self._memory.keys[what.project], self._wall())
-            search.scrub(connection, self._writing)
+            search.scrub(connection, self._writing, self._beside)
             self._scrub(connection)
         return report
 
@@ -135,7 +140,7 @@ class SqlStore(ABC):
         with self._apart() as connection:
             if enable:
                 search.turn_on(connection, self._writing)
-            return search.follow(connection, self._writing, progress or _silent, self._rest)
+            return search.follow(connection, self._writing, self._beside, progress or _silent, self._rest)
 
     def drop_search(self) -> bool:
         """Drop the full-text index. Returns: Whether there was one."""
