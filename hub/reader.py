@@ -83,13 +83,28 @@ class Reader:
         """
         return self._run(self.path, query, params, limits=limits)
 
-    def search(self, what: Search) -> Found:
-        """Calls by words in their messages, as far as these are indexed; `hub search` brings the index up to date.
+    def search(
+        self,
+        words: str,
+        *,
+        model: str | None = None,
+        role: str | None = None,
+        since_ns: int | None = None,
+        limit: int = 20,
+        repeats: bool = False,
+    ) -> Found:
+        """Calls by words in one of their messages, newest first, as far as messages are indexed: `hub search` brings
+        the index up to date.
 
+        Args:
+            words: Plain words, "a phrase", begin*.
+            since_ns: Only calls begun from then on, UTC Unix ns.
+            repeats: Also older calls that carry nothing but messages of the newer ones.
         Raises:
-            SearchOff: There is no index: run hub search --enable.
+            SearchOff: There is no index.
             QueryRefused: There is no word to search for.
         """
+        what = Search(words=words, model=model, role=role, since_ns=since_ns, limit=limit, repeats=repeats)
         with read_only(self.path) as connection, translated(self.path):
             public_columns(connection, self.path)
             return find(connection, what)

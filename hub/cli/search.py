@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +38,7 @@ def search(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="WORDS...",
+            metavar="WORDS",
             help="All in one message. '\"a phrase\"': side by side. begin*: the beginning of a word.",
             show_default=False,
         ),
@@ -67,7 +67,6 @@ def search(
     csv: Csv = False,
 ) -> None:
     """Find calls by words in their messages, the newest first. Off until --enable makes an index."""
-    from storage.search_find import Search
     from storage.search_words import parsed
 
     form = chosen_format(json, jsonl, csv)
@@ -86,8 +85,7 @@ def search(
         found = None
     else:
         _catch_up(reader.settings)
-        what = Search(words=text, model=model, role=role, since_ns=since_ns, limit=limit, repeats=repeats)
-        found = reader.search(what)
+        found = reader.search(text, model=model, role=role, since_ns=since_ns, limit=limit, repeats=repeats)
     _show(reader, found, form, limit)
 
 
@@ -118,10 +116,17 @@ def _catch_up(settings: Settings) -> None:
     """Index what came since the last search. Where that may not be written, what is indexed is searched."""
     from storage import open_store
 
-    began = time.monotonic()
+    began, advance = time.monotonic(), None
+
+    def told(done: int, total: int) -> None:
+        nonlocal advance
+        if time.monotonic() - began > 1:
+            advance = advance or shown.enter_context(progress("Indexing messages"))
+            advance(done, total)
+
     try:
-        with closing(open_store(settings.db_url)) as store, progress("Indexing messages") as advance:
-            store.follow_search(lambda done, total: advance(done, total) if time.monotonic() - began > 1 else None)
+        with closing(open_store(settings.db_url)) as store, ExitStack() as shown:
+            store.follow_search(told)
     except StoreUnavailable as refused:
         say(f"hub: the index cannot be brought up to date: {refused.reason}")
 
