@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, Generic, cast
 
+from hub.errors import HubError
 from storage.engine import Connection
 from storage.search_indexes import T, Wanted, Words, Writing
 from storage.sqlite_connection import SQLiteConnection
@@ -26,6 +27,8 @@ class _FTS5(Generic[T]):
         raise NotImplementedError
 
     def make(self, connection: Connection) -> None:
+        if not connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone():
+            raise HubError("this Python's SQLite was built without FTS5, which search needs; use another build")
         connection.execute(
             f"CREATE VIRTUAL TABLE {self._table} USING"
             " fts5(words, content='', detail=none, columnsize=0, tokenize='ascii')"

@@ -22,6 +22,8 @@ UNICODE = unicodedata.unidata_version
 
 PART_CHARACTERS, MESSAGE_CHARACTERS = 65_536, 262_144
 """How much of a part, and of all parts of a message, is searched."""
+_WORDS_CHARACTERS = 250_000
+"""Of the words of a message, each counted once: a tsvector takes a megabyte, and a character up to four bytes."""
 _LONGEST_WORD = 64
 _MOST_WORDS = 32
 _SEARCHED = frozenset(("text", "thinking", "refusal", "audio", "tool_call", "tool_result"))
@@ -48,7 +50,7 @@ def words_in(text: str) -> list[str]:
 
 def role_word(role: str) -> str:
     """What stands for *role* among the words of a message; no text has it."""
-    return "§" + "".join(words_in(role))
+    return ("§" + "".join(words_in(role)))[:_LONGEST_WORD]
 
 
 # Messages.
@@ -73,7 +75,10 @@ def words_of(message: Any) -> list[str]:
         if part.role is not None:
             found[role_word(part.role)] = None
         found.update(dict.fromkeys(words_in(text)))
-    return list(found)
+    words, size = list(found), sum(map(len, found))
+    while size > _WORDS_CHARACTERS:
+        size -= len(words.pop())
+    return words
 
 
 def _text(value: object, is_tool: bool) -> str:

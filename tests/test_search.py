@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hub.errors import QueryRefused
 from storage import search_find, search_words
@@ -127,6 +129,34 @@ def test_what_stands_beyond_the_bounds_of_a_message_is_not_searched(store: SqlSt
     assert not calls_with(store, "late")
     assert calls_with(store, "part3")
     assert not calls_with(store, "part5")
+
+
+def test_hostile_words_and_roles_are_indexed_as_far_as_there_is_room(store: SqlStore, factory: Factory) -> None:
+    chance = random.Random(5)
+    hangul = [chr(letter) for letter in range(0xAC00, 0xD7A4)]
+    ligature = "\ufdfa"  # one letter that stands for eighteen
+    texts = ["".join(f"{''.join(chance.choices(hangul, k=2))}{ligature}" for _ in range(22_000)) for _ in range(4)]
+    assert sum(len(word.encode()) for text in texts for word in set(search_words.words_in(text))) > 1 << 20
+    parts = [{"type": "text", "text": text} for text in texts]
+    store.append(factory.call([{"role": "x" * 9_000, "content": parts}], "teapot"))
+    first = search_words.words_in(texts[0])[1]
+    assert len(calls_with(store, first)) == 1
+    assert len(calls_with(store, first, role="x" * 9_000)) == 1
+    assert len(calls_with(store, "teapot")) == 1
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60))
+def test_a_message_of_any_text_is_found_by_each_of_its_words_and_by_any_two_in_a_row(
+    store: SqlStore, factory: Factory, text: str
+) -> None:
+    call = factory.call([user(f"{text} end")], "no")
+    store.append(call)
+    store.follow_search(enable=True)
+    words = search_words.words_in(text)
+    for number, word in enumerate(words):
+        assert id_of(call) in calls_with(store, word)
+        assert id_of(call) in calls_with(store, '"' + " ".join(words[number : number + 2]) + '"')
 
 
 def test_filters_by_model_role_and_time(store: SqlStore, factory: Factory) -> None:
