@@ -14,13 +14,10 @@ import orjson
 
 from storage.append import read_counters
 from storage.bodies import ids_in
-from storage.engine import Connection, marks
+from storage.engine import marks
+from storage.search import forget_contents
 from storage.sequences import Places, expand, sequences_in
 from storage.upkeep import REMOVALS, SWEPT, Upkeep, lowest, pieces
-
-DEPENDENTS: list[Callable[[Connection, Sequence[int]], None]] = []
-"""Called with the ids of contents within the transaction that deletes them: for whatever keeps something of them in
-tables of its own."""
 
 Skipped = Callable[[int, str | None, int], bool]
 """Whether an event counts as gone already, from its position, call and time in UTC Unix ns."""
@@ -238,10 +235,9 @@ class _Sweep:
             self._catch_up()
             dead = {content_id: size for content_id, size in some if not self._is_used(content_id)}
             ids = list(dead)
+            forget_contents(self._connection, ids)
             for table, column in (("hub_parts", "content_id"), ("hub_contents", "id")):
                 for some_ids in pieces(ids):
                     self._connection.execute(f"DELETE FROM {table} WHERE {column} IN {marks(len(some_ids))}", some_ids)
-            for forget in DEPENDENTS:
-                forget(self._connection, ids)
             self._upkeep.count()
         return Swept(len(dead), sum(dead.values()))
