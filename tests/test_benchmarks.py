@@ -19,6 +19,8 @@ SMALL = {
     "bench_search.py": "--quick",
     "bench_content.py": "1",
     "bench_stream.py": "3",
+    "bench_queries.py": "--quick",
+    "bench_size.py": "--quick",
     "bench_writers.py": "--quick",
     "bench_held_sink.py": "50",
 }
