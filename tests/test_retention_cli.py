@@ -281,7 +281,7 @@ def test_prune_asks_for_what_it_needs(run: Command, store: SQLiteStore, args: tu
 
 
 def test_long_work_tells_how_far_it_is(run: Command, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub.cli.progress._SILENT", 0.0)
+    monkeypatch.setattr("hub.cli.progress._QUIET_SECONDS", 0.0)
     result = run("prune", "--calls-older-than", "30d")
     assert "Pruning calls: 100%" in result.stderr
     assert json.loads(result.stdout)["calls"] == 11
