@@ -27,6 +27,7 @@ from hub.errors import (
     QueryRefused,
     ReplayImpossible,
     SchemaMismatch,
+    SearchOff,
     StoreError,
     StoreUnavailable,
 )
@@ -301,6 +302,7 @@ __all__ = [
     "Replay",
     "ReplayImpossible",
     "SchemaMismatch",
+    "SearchOff",
     "StoreError",
     "StoreUnavailable",
     "Usage",

@@ -10,6 +10,7 @@ HubError
 ├── NotFound               no such call, session or event
 ├── AmbiguousId            a prefix that names more than one call
 ├── ReplayImpossible       a call that cannot be sent again
+├── SearchOff              full-text search that nobody turned on
 ├── QueryRefused           SQL that is not a read of the views
 │   └── QueryLimit         SQL that was stopped by the time, size or row limit
 └── StoreError             the event store
@@ -115,6 +116,13 @@ class QueryRefused(HubError):
 
 class QueryLimit(QueryRefused):
     """SQL that ran into the time, memory or row limit."""
+
+
+class SearchOff(HubError):
+    """The store keeps no full-text index."""
+
+    def __init__(self) -> None:
+        super().__init__("search is off in this store; hub search --enable makes an index of what it holds")
 
 
 class StoreError(HubError):

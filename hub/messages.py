@@ -55,6 +55,11 @@ def parts(message: Any) -> list[Part]:
     return [found.part for found in _parts(message)]
 
 
+def values(message: Any) -> list[tuple[Part, Any]]:
+    """As `parts`, each with the value at its path; None where there is no path."""
+    return [(found.part, found.value) for found in _parts(message)]
+
+
 def said(message: Any) -> list[str]:
     """The texts of *message*, refusals too; what was thought or called is none."""
     return [found.value for found in _parts(message) if found.part.type in ("text", "refusal") and found.value]

@@ -21,6 +21,7 @@ from storage.price_tables import price_rows
 from storage.query import Limits, Params, Result, Shadow
 from storage.read_side import open_read_side
 from storage.reading import LogState, log_page, log_state, stream_page
+from storage.search_find import Found, Search, find
 
 Where = str | Mapping[str, object]
 """SQL over the columns of llm_calls, or column to wanted value (None: the column is null)."""
@@ -82,6 +83,30 @@ class Reader:
             QueryLimit: Stopped by the time or size limit. More rows than the limit are cut, and the result says so.
         """
         return self._store.sql(query, params, limits=limits)
+
+    def search(
+        self,
+        words: str,
+        *,
+        model: str | None = None,
+        role: str | None = None,
+        since_ns: int | None = None,
+        limit: int = 20,
+        repeats: bool = False,
+    ) -> Found:
+        """Calls by words in one of their messages, newest first, as far as messages are indexed: `hub search` brings
+        the index up to date.
+
+        Args:
+            words: Plain words, "a phrase", begin*.
+            since_ns: Only calls begun from then on, UTC Unix ns.
+            repeats: Also older calls that carry nothing but messages of the newer ones.
+        Raises:
+            SearchOff: There is no index.
+            QueryRefused: There is no word to search for.
+        """
+        what = Search(words=words, model=model, role=role, since_ns=since_ns, limit=limit, repeats=repeats)
+        return self._store.read(partial(find, what=what))
 
     def calls(self, where: Where | None = None, *, limit: int = 50, params: Params = ()) -> list[StoredCall]:
         """The newest calls, newest first.

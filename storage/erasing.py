@@ -19,6 +19,7 @@ from storage.price_tables import read_prices
 from storage.projections import CALL_TYPES, OF_CONTENT, OF_LABELS
 from storage.projector import Entry, Projector
 from storage.reading import COLUMNS, with_content
+from storage.search import forget_events
 from storage.sweeping import sweep, would_sweep
 from storage.tombstones import (
     CONFLICT,
@@ -210,6 +211,7 @@ class _Erasing:
 
     def _strip(self, rows: Sequence[Any]) -> None:
         connection = self._connection
+        forget_events(connection, [position for position, *_ in rows])
         connection.executemany(
             "UPDATE hub_events SET session_id = NULL, user_id = NULL, tags = NULL, content = NULL"
             " WHERE position = ? AND stream_id = ?",

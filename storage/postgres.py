@@ -87,6 +87,12 @@ class PostgresStore(SqlStore):
             yield
 
     @contextmanager
+    def _beside(self, connection: Connection) -> Iterator[None]:
+        assert isinstance(connection, PostgresConnection)
+        with connection.raw.transaction():
+            yield
+
+    @contextmanager
     def _apart(self) -> Iterator[PostgresConnection]:
         with translated(self._conninfo):
             connection = connect(self._conninfo)

@@ -25,6 +25,7 @@ from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.pruning import is_pruned
 from storage.reading import COLUMNS, Stored, with_content
 from storage.rollups import COST_KEY, COST_MEASURES, COSTS, LATENCY, LATENCY_KEY, LATENCY_MEASURES
+from storage.search import outdate
 from storage.tombstones import Tombstones
 from storage.upkeep import REMOVALS
 
@@ -196,6 +197,7 @@ class _Rebuild:
             " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
             (LIVE, str(self._done)),
         )
+        outdate(connection)
 
 
 def _schemas(connection: Connection) -> tuple[str, str]:

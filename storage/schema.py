@@ -406,6 +406,12 @@ content was deleted, so that writers drop what they remember. For the others see
 storage/pruning.py."""
 
 
+def in_history(name: str | None, kind: str, _parents: object) -> bool:
+    """Whether migrations know of a table: those of full-text search are made and dropped by a command. What Alembic
+    asks before it compares a database with what is declared here."""
+    return kind != "table" or not str(name).startswith("hub_search_")
+
+
 def metadata_of(engine: Engine) -> MetaData:
     """The tables as *engine* has them: PostgreSQL's hub_events is partitioned, so its identity is its primary key."""
     if engine == "sqlite":

@@ -29,7 +29,7 @@ from hub.store import (
     Progress,
     PruneReport,
 )
-from storage import erasing, pruning, reading, rebuilding
+from storage import erasing, pruning, reading, rebuilding, search
 from storage.adopting import Adopted, adopt
 from storage.append import Append, Memory, read_counters, write_counters
 from storage.batch import Batch
@@ -82,6 +82,11 @@ class SqlStore(ABC):
     @abstractmethod
     def _writing(self, connection: Connection) -> AbstractContextManager[None]:
         """A transaction that no other writer's overlaps."""
+
+    @abstractmethod
+    def _beside(self, connection: Connection) -> AbstractContextManager[None]:
+        """A transaction that changes nothing appends look at, and does not keep them waiting where the engine can do
+        that."""
 
     @abstractmethod
     def _apart(self) -> AbstractContextManager[Connection]:
@@ -174,6 +179,7 @@ class SqlStore(ABC):
                 copies = tuple(f"{copy} would be removed" for copy in self._copies())
                 return replace(report, notes=report.notes + copies)
             done = erasing.erase(upkeep, what, self._key_of(what.project))
+            self._scrub_search(upkeep.connection)
             scrubbed = self._scrub(upkeep, done, rewrite=rewrite)
         return replace(done.report, notes=done.report.notes + scrubbed.notes, complete=scrubbed.complete)
 
@@ -226,12 +232,20 @@ class SqlStore(ABC):
             if dry_run:
                 return pruning.would_prune(upkeep, **bounds)
             report = pruning.prune(upkeep, **bounds, drop_whole=self._drop_whole)
+            self._scrub_search(upkeep.connection, outdated=True)
             if not shrink:
                 self._tidy(upkeep.connection)
                 return report
             upkeep.phase("Writing the files anew")
             upkeep.told(0, 1)
             return replace(report, notes=report.notes + self._rewrite(upkeep.connection, None).notes)
+
+    def _scrub_search(self, connection: Connection, *, outdated: bool = False) -> None:
+        """Leave no copy of what went in the full-text index."""
+        if outdated:
+            with self._writing(connection):
+                search.outdate(connection)
+        search.scrub(connection, self._writing, self._beside)
 
     @contextmanager
     def _upkeep(self, progress: Progress | None) -> Iterator[Upkeep]:
@@ -272,6 +286,33 @@ class SqlStore(ABC):
         with self._apart() as connection:
             work = Repricing(connection, self._writing, scope or Scope(), self._rest)
             return work.run(self._prices, self._wall(), progress or _silent, dry_run=dry_run)
+
+    # Search.
+
+    def follow_search(self, progress: Callable[[int, int], None] | None = None, *, enable: bool = False) -> int:
+        """Bring the full-text index up to what the store holds now, in short steps beside the writers. Killed on the
+        way, the next one goes on where it stopped.
+
+        Args:
+            progress: Told now and then how much of how much is done.
+            enable: Make the index if there is none.
+        Returns: How many messages and events were looked at.
+        Raises: SearchOff, StoreError
+        """
+        with self._apart() as connection:
+            if enable:
+                search.turn_on(connection, self._writing)
+            return search.follow(connection, self._writing, self._beside, progress or _silent, self._rest)
+
+    def drop_search(self) -> bool:
+        """Drop the full-text index. Returns: Whether there was one."""
+        with self._apart() as connection:
+            return search.turn_off(connection, self._writing)
+
+    def search_bytes(self) -> int:
+        """What the full-text index takes. Raises: SearchOff"""
+        with self._using() as connection:
+            return search.size(connection)
 
     # Reading.
 

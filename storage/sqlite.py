@@ -92,6 +92,8 @@ class SQLiteStore(SqlStore):
                 connection.rollback()
                 raise
 
+    _beside = _writing
+
     @contextmanager
     def _apart(self) -> Iterator[SQLiteConnection]:
         with self._using():

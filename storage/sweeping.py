@@ -12,15 +12,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from hub.polite import no_rest
 from storage.append import read_counters
 from storage.bodies import ids_in
-from storage.engine import Connection, marks
+from storage.engine import Lookup, marks
+from storage.search import forget_contents
 from storage.sequences import Places, expand, sequences_in
 from storage.upkeep import REMOVALS, SWEPT, Upkeep, lowest, pieces
-
-DEPENDENTS: list[Callable[[Connection, Sequence[int]], None]] = []
-"""Called with the ids of contents within the transaction that deletes them: for whatever keeps something of them in
-tables of its own."""
 
 Skipped = Callable[[int, str | None, int], bool]
 """Whether an event counts as gone already, from its position, call and time in UTC Unix ns."""
@@ -39,6 +37,7 @@ _RESULTS = (
     " ORDER BY 1, 2, 3, 4, 5 LIMIT ?"
 )
 """Tool results, each with whether the call that was the first to carry it carries it no more."""
+_CALLS = Lookup("SELECT call_id FROM hub_calls WHERE call_id {}")
 _THE_RESULT = "tool_call_id = ? AND project = ? AND session = ? AND content_id = ? AND part = ? AND call_id = ?"
 
 
@@ -120,10 +119,12 @@ class _Sweep:
         for _, manifest in found:
             self._sequences.update(sequences_in(manifest))
         expand(self._connection, [manifest for _, manifest in found], self._places)
+        carrying: list[tuple[str, str, list[int]]] = []
         for (_, call_id, _, event_type, session, _), manifest in found:
             orphaned = self._mark(ids_in(manifest))
             if orphaned and event_type == "llm:request:debug" and call_id is not None:
-                self._note_carrier(orphaned, session or "", call_id)
+                carrying.append((call_id, session or "", orphaned))
+        self._note_carriers(carrying)
         self._place = max(self._place, end)
 
     def _mark(self, ids: Iterable[int]) -> list[int]:
@@ -137,10 +138,16 @@ class _Sweep:
                     orphaned.append(content_id)
         return orphaned
 
-    def _note_carrier(self, contents: Iterable[int], session: str, call_id: str) -> None:
-        for content_id in contents:
-            key = content_id, session
-            self._carriers[key] = min(self._carriers.get(key, call_id), call_id)
+    def _note_carriers(self, carrying: Sequence[tuple[str, str, list[int]]]) -> None:
+        """Of calls that have a row: one that has none was pruned, and its events are still to go."""
+        there = {
+            call_id for (call_id,) in self._connection.lookup(_CALLS, {call_id for call_id, _, _ in carrying}, no_rest)
+        }
+        for call_id, session, contents in carrying:
+            if call_id in there:
+                for content_id in contents:
+                    key = content_id, session
+                    self._carriers[key] = min(self._carriers.get(key, call_id), call_id)
 
     def _is_used(self, content_id: int) -> bool:
         place = content_id - self._first
@@ -238,10 +245,9 @@ class _Sweep:
             self._catch_up()
             dead = {content_id: size for content_id, size in some if not self._is_used(content_id)}
             ids = list(dead)
+            forget_contents(self._connection, ids)
             for table, column in (("hub_parts", "content_id"), ("hub_contents", "id")):
                 for some_ids in pieces(ids):
                     self._connection.execute(f"DELETE FROM {table} WHERE {column} IN {marks(len(some_ids))}", some_ids)
-            for forget in DEPENDENTS:
-                forget(self._connection, ids)
             self._upkeep.count()
         return Swept(len(dead), sum(dead.values()))

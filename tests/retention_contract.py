@@ -18,7 +18,6 @@ from hub.store import AppendResult, Erased, Erasure, ErasureReport, PruneReport
 from storage.bodies import ids_in
 from storage.sequences import expand, sequences_in
 from storage.sql_store import SqlStore
-from storage.sweeping import DEPENDENTS
 from storage.views import VIEWS
 from tests.factories import SECOND, START, Factory
 from tests.stories import story
@@ -222,25 +221,6 @@ class RetentionContract:
         store.rebuild()
         assert everything(store) == live
         assert (unreferenced(store), dangling(store)) == (set(), set())
-
-    def test_whatever_keeps_something_of_contents_is_told_which_are_gone(
-        self, store: SqlStore, factory: Factory
-    ) -> None:
-        told: list[int] = []
-        store.append(factory.call(user_id="u1") + factory.call())
-        before = {content_id for (content_id,) in select(store, "SELECT id FROM hub_contents")}
-
-        def forget(_connection: object, ids: Sequence[int]) -> None:
-            told.extend(ids)
-
-        DEPENDENTS.append(forget)
-        try:
-            store.erase(user())
-        finally:
-            DEPENDENTS.remove(forget)
-        left = {content_id for (content_id,) in select(store, "SELECT id FROM hub_contents")}
-        assert set(told) == before - left
-        assert len(told) == 2
 
     def test_others_write_while_an_erasure_is_under_way(
         self, open_store: Callable[[], SqlStore], factory: Factory

@@ -16,6 +16,7 @@ SMALL = {
     "bench_loop.py": "--quick",
     "bench_providers.py": "--quick",
     "bench_footprint.py": "--quick",
+    "bench_search.py": "--quick",
     "bench_content.py": "1",
     "bench_stream.py": "3",
     "bench_writers.py": "--quick",

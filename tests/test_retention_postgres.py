@@ -17,7 +17,7 @@ from storage.postgres_migrate import upgrade
 from storage.postgres_server import connect
 from storage.sql_store import SqlStore
 from tests.factories import SECOND, Factory
-from tests.retention_contract import DAY, RetentionContract, hourly, select, user
+from tests.retention_contract import DAY, RetentionContract, everything, hourly, select, user
 
 
 @pytest.fixture
@@ -141,6 +141,25 @@ def test_a_long_transaction_delays_the_dropping_of_a_month_and_nothing_else(
     assert [row for row in hourly(store)[0] if row[0] < datetime(2026, 6, 1, tzinfo=UTC)] == [
         row for row in before[0] if row[0] < datetime(2026, 6, 1, tzinfo=UTC)
     ]
+
+
+def test_a_tool_s_answer_is_not_left_with_a_call_whose_month_is_still_to_be_dropped(
+    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
+    tool = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    asks = {"role": "assistant", "content": None, "tool_calls": [tool]}
+    answered = [asks, {"role": "tool", "tool_call_id": "c1", "content": "found"}]
+    for moment in (MAY, JULY):
+        store.append(Factory(f"p{moment}", start=moment).call(answered, "so", session_id="s1"))
+    with psycopg.connect(migrated) as reader:
+        reader.execute("SELECT count(*) FROM hub_events")
+        assert store.prune(calls_before_ns=JUNE).notes
+        live = everything(store)["hub_tool_results"]
+        store.rebuild()
+        assert everything(store)["hub_tool_results"] == live
+    store.prune(calls_before_ns=JUNE)
+    assert everything(store)["hub_tool_results"] == live
 
 
 # Files.

@@ -41,14 +41,14 @@ def erase(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    rewrite: Annotated[
+    no_rewrite: Annotated[
         bool,
         typer.Option(
-            "--rewrite/--no-rewrite",
-            help="Write the store's files anew in the end, which writers wait for; without it copies may be left in"
-            " their unused parts.",
+            "--no-rewrite",
+            help="Do not write the store's files anew in the end, which writers wait for: copies may be left in their"
+            " unused parts.",
         ),
-    ] = True,
+    ] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
@@ -70,7 +70,7 @@ def erase(
                 return
         wait_for_stores(settings.spool_root, _SPOOLS_MAY_TAKE)
         with phases() as progress:
-            report = store.erase(what, rewrite=rewrite, progress=progress)
+            report = store.erase(what, rewrite=not no_rewrite, progress=progress)
         wait_for_stores(settings.spool_root, _SPOOLS_MAY_TAKE)
         left = overwrite_passed(settings.spool_root)
         if not report.events_redacted:

@@ -22,12 +22,13 @@ from hub.errors import (
     QueryLimit,
     QueryRefused,
     ReplayImpossible,
+    SearchOff,
 )
 from hub.own_packages import check
 
 P = ParamSpec("P")
 
-_OF_USAGE = (ConfigError, AmbiguousId, FileRefused, MissingExtra, ReplayImpossible)
+_OF_USAGE = (ConfigError, AmbiguousId, FileRefused, MissingExtra, ReplayImpossible, SearchOff)
 
 OK, FAILED_CHECK, USAGE, NOT_FOUND, STORE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 

@@ -23,6 +23,7 @@ from hub.cli.maintain import migrate, rebuild
 from hub.cli.prune import prune
 from hub.cli.replay import replay
 from hub.cli.reprice import reprice
+from hub.cli.search import search
 from hub.cli.show import show
 from hub.cli.sql import sql
 from hub.cli.stats import stats
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calls": calls,
     "show": show,
     "tail": tail,
+    "search": search,
     "sql": sql,
     "stats": stats,
     "replay": replay,

@@ -63,12 +63,9 @@ def retention(settings: Settings, now: int | None = None) -> Iterator[Finding]:
     """What is older than the settings say, what erasures left behind, and copies of the store. *now*: UTC Unix ns."""
     now = time.time_ns() if now is None else now
     try:
-        bounds = {
-            "bodies_before_ns": _before(now, settings.retain_bodies),
-            "calls_before_ns": _before(now, settings.retain_calls),
-        }
+        bodies_ns, calls_ns = _before(now, settings.retain_bodies), _before(now, settings.retain_calls)
         with closing(open_read_side(settings.db_url)) as side:
-            found = side.read(partial(standing, **bounds))
+            found = side.read(partial(standing, bodies_before_ns=bodies_ns, calls_before_ns=calls_ns))
     except HubError as error:
         yield Finding("retention", "note", f"cannot be looked at: {error}")
         return
