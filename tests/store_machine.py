@@ -187,11 +187,11 @@ class StoreMachine(RuleBasedStateMachine):
             return
         what: dict[str, Any] = {kind: UUID(value) if kind == "call_id" else value}
         erasure = Erasure(project=project or record["project"], before_ns=before, **what)
-        before = [*self.model.log]
+        log = [*self.model.log]
         calls, contents, events = self.model.erase(erasure)
         report = self.stores[store].erase(erasure)
         assert (report.calls, report.contents, report.events_redacted) == (calls, contents, events)
-        self.hear_of_erasure(erasure.project, str(value), has_changed=self.model.log != before)
+        self.hear_of_erasure(erasure.project, str(value), has_changed=self.model.log != log)
         self.same_log()
 
     def hear_of_erasure(self, project: str, value: str, *, has_changed: bool) -> None:
