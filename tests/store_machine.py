@@ -22,7 +22,7 @@ from tests.stores import Opening
 
 PROJECTS = ("shop", "other")
 PRODUCERS = ("p1", "p2")
-TYPES = ("llm:request", "llm:response", "acme:note", "hub:conflict", "acme:nothing")
+TYPES = ("llm:request", "llm:response", "acme:note", "hub:conflict", "hub:redacted", "acme:nothing")
 END = 2**63 - 1
 
 picks = st.lists(st.integers(0, 400), min_size=1, max_size=12)
@@ -187,10 +187,20 @@ class StoreMachine(RuleBasedStateMachine):
             return
         what: dict[str, Any] = {kind: UUID(value) if kind == "call_id" else value}
         erasure = Erasure(project=project or record["project"], before_ns=before, **what)
+        log = [*self.model.log]
         calls, contents, events = self.model.erase(erasure)
         report = self.stores[store].erase(erasure)
         assert (report.calls, report.contents, report.events_redacted) == (calls, contents, events)
+        self.hear_of_erasure(erasure.project, str(value), has_changed=self.model.log != log)
         self.same_log()
+
+    def hear_of_erasure(self, project: str, value: str, *, has_changed: bool) -> None:
+        """What the store wrote of it itself is in the log from now on."""
+        told = whole_log(self.stores[0])[len(self.model.log) :]
+        assert bool(told) is has_changed
+        assert {(one["type"], one["project"], one["content"]) for one in told} <= {("hub:redacted", project, None)}
+        assert value not in repr(told)
+        assert self.model.append(told) == (len(told), 0, [])
 
     # Reading.
 

@@ -333,5 +333,3 @@ class SqlContract(StoreCase):
         assert off.erase(Erasure(project="shop", before_ns=2**63 - 1, call_id=UUID(written[4]["stream_id"]))).calls == 1
         off.close()
         store.close()
-
-    # Retention: what `hub prune` leaves.
