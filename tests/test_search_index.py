@@ -38,6 +38,7 @@ from tests.search_kit import (
     url_of,
     user,
 )
+from tests.test_schema import with_next
 
 LATER = START + 10**6 * SECOND
 CANARY = "qzxkvjwpqhgfbnmtyrueiolads"
@@ -350,9 +351,8 @@ def test_a_store_is_upgraded_with_its_index(tmp_path: Path, factory: Factory) ->
         store.append(call)
         store.follow_search(enable=True)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
-        connection.execute("UPDATE hub_schema SET version_num = '0002'")
-        for table in ("hub_costs_hourly", "hub_latency_hourly"):
-            connection.execute(f"DROP TABLE {table}")
+        migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more"))
+        connection.execute(f"UPDATE hub_schema SET version_num = '{migrate.REVISION}'")
     with closing(SQLiteStore(tmp_path / "calls.db")) as store:
         assert calls_with(store, "teapot") == [id_of(call)]
-    assert (tmp_path / "calls.db.backup-0002").exists()
+    assert (tmp_path / f"calls.db.backup-{migrate.REVISION}").exists()
