@@ -61,7 +61,7 @@ def test_every_reading_command_answers(hub: Command, store: tuple[str, list[str]
     assert [part["content"] for part in shown["messages"] if part["type"] == "text"][-1] == "It rains."
     raw = json.loads(hub("show", ids[0], "--db", url, "--raw").stdout)
     assert raw[1]["content"] == {"messages": [{"role": "user", "content": "Tell me a joke"}]}
-    counted = hub("sql", "SELECT count(*) AS n FROM llm_calls WHERE provider = ?", "-p", "acme", "--db", url)
+    counted = hub("sql", "SELECT count(*) AS n FROM llm_calls WHERE provider = ?", "acme", "--db", url)
     assert json.loads(counted.stdout) == [{"n": 1}]
     assert {row["view"] for row in json.loads(hub("sql", "--schema", "--db", url).stdout)} >= {
         "llm_calls",
