@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import typer
@@ -158,7 +159,8 @@ def test_an_export_to_stdout_that_an_erasure_disturbs_says_so(
 
     def erase_first(events: int) -> bytes:
         store = SQLiteStore(tmp_path / "calls.db")
-        store.erase(Erasure(project="shop", before_ns=2**62, user_id="u"))
+        call_id = store.read_all(limit=1).events[0]["call_id"]
+        store.erase(Erasure(project="shop", before_ns=2**62, call_id=UUID(call_id)))
         store.close()
         return b""
 
