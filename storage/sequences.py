@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from hub.polite import Rest, no_rest
+from storage.bodies import ids_in
 from storage.engine import Connection, Insert, Lookup
 
 Places = list[list[int]]
@@ -87,10 +88,23 @@ def expand(connection: Connection, manifests: Iterable[dict[str, Any]], known: d
     known = {} if known is None else known
     cut_ones = [one for one in manifests if isinstance(one.get("messages"), dict)]
     wanted = {sequence_id for one in cut_ones for sequence_id, _ in one["messages"]["sequences"]} - known.keys()
-    for sequence_id, items in connection.lookup(_LOAD, wanted, no_rest):
-        known[sequence_id] = orjson.loads(items)
+    known.update(load_sequences(connection, wanted))
     for one in cut_ones:
         one["messages"] = list(_places(one["messages"], known))
+
+
+def load_sequences(connection: Connection, wanted: Collection[int]) -> Iterator[tuple[int, Places]]:
+    """Stretches by id, positions counted from each one's first."""
+    for sequence_id, items in connection.lookup(_LOAD, wanted, no_rest):
+        yield sequence_id, orjson.loads(items)
+
+
+def ids_beside_sequences(manifest: Mapping[str, Any]) -> Iterator[int]:
+    """The contents that a decoded manifest names itself; others stand in its stretches."""
+    messages = manifest.get("messages")
+    if isinstance(messages, dict):
+        manifest = {**manifest, "messages": messages["tail"]}
+    yield from ids_in(manifest)
 
 
 def sequences_in(manifest: Mapping[str, Any]) -> Iterator[int]:

@@ -7,17 +7,16 @@ is killed is finished by the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any, NamedTuple
 
 import orjson
 
 from hub.polite import no_rest
 from storage.append import read_counters
-from storage.bodies import ids_in
 from storage.engine import Lookup, marks
 from storage.search import forget_contents
-from storage.sequences import Places, expand, sequences_in
+from storage.sequences import ids_beside_sequences, load_sequences, sequences_in
 from storage.upkeep import REMOVALS, SWEPT, Upkeep, lowest, pieces
 
 Skipped = Callable[[int, str | None, int], bool]
@@ -73,8 +72,9 @@ class _Sweep:
         self._flags = bytearray(max(0, self._last - self._first + 1))
         self._last_sequence = read_counters(self._connection)["sequence"]
         self._sequences: set[int] = set()
-        """Those that an event refers to."""
-        self._places: dict[int, Places] = {}
+        """Those that an event refers to. What they refer to is marked."""
+        self._orphaned_in: dict[int, list[int]] = {}
+        """Of those that have some, the contents with tool results that lost the call that carried them."""
         self._carriers: dict[tuple[int, str], str] = {}
         """By content and session the first call that carries a tool result there; only where it is asked."""
 
@@ -116,16 +116,24 @@ class _Sweep:
             for row in rows.fetchall()
             if self._skipped is None or not self._skipped(row[0], row[1], row[2])
         ]
-        for _, manifest in found:
-            self._sequences.update(sequences_in(manifest))
-        expand(self._connection, [manifest for _, manifest in found], self._places)
+        self._take_in_sequences({one for _, manifest in found for one in sequences_in(manifest)})
         carrying: list[tuple[str, str, list[int]]] = []
         for (_, call_id, _, event_type, session, _), manifest in found:
-            orphaned = self._mark(ids_in(manifest))
+            orphaned = self._mark(ids_beside_sequences(manifest))
+            for sequence_id in sequences_in(manifest):
+                orphaned += self._orphaned_in.get(sequence_id, ())
             if orphaned and event_type == "llm:request:debug" and call_id is not None:
                 carrying.append((call_id, session or "", orphaned))
         self._note_carriers(carrying)
         self._place = max(self._place, end)
+
+    def _take_in_sequences(self, named: Set[int]) -> None:
+        """Each only once: requests have most of them in common."""
+        new = named - self._sequences
+        for sequence_id, places in load_sequences(self._connection, new):
+            if orphaned := self._mark(content_id for content_id, _ in places):
+                self._orphaned_in[sequence_id] = orphaned
+        self._sequences |= new
 
     def _mark(self, ids: Iterable[int]) -> list[int]:
         """Returns: Those of *ids* with tool results that lost the call that carried them."""
