@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from storage.batch import EVENT_COLUMNS, Batch, event_row
 from storage.bodies import Piece, Shape, make_ready, manifest
 from storage.engine import Connection, Insert, Lookup, RangeLookup
 from storage.event_views import SCHEMA_EVENT, announce
-from storage.own_events import own_event
+from storage.own_events import expired_told
 from storage.price_tables import read_prices, told_price
 from storage.projections import CALL_TYPES
 from storage.projector import Entry, Projector, ResultKey, insert_parts
@@ -26,9 +25,6 @@ from storage.tombstones import Tombstones, stripped, without_content
 
 LIVE = "calls"
 """The checkpoint of the projections that append itself keeps."""
-
-EXPIRED = "expired"
-"""Why hub:dropped says that the store took no events: their calls were pruned, or might have been."""
 
 _REMEMBERED_CONTENTS = 8_192
 
@@ -186,12 +182,10 @@ class Append:
             elif tombstones.bodiless(record):
                 batch.records[index] = without_content(record)
                 batch.forget_content(record)
-        counted = Counter((record["project"], record["producer"]) for record in expired)
-        facts = {"reason": EXPIRED, "sink": "store", "producer_seqs": []}
-        return [
-            own_event("hub:dropped", project, {**facts, "producer": producer, "count": count}, self._now)
-            for (project, producer), count in counted.items()
-        ]
+        seqs: dict[tuple[str, str], list[int]] = {}
+        for record in expired:
+            seqs.setdefault((record["project"], record["producer"]), []).append(record["producer_seq"])
+        return [expired_told(project, producer, found, self._now) for (project, producer), found in seqs.items()]
 
     def _write_contents(self) -> None:
         known, found = self._memory.contents, self._contents

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
 
 from hub.events import ENVELOPE_DEFAULTS, Data, EventRecord
 
 SERVICE = "llm-hub"
+EXPIRED = "expired"
+"""Why hub:dropped says that the store took no events: their calls were pruned, or might have been."""
+_MOST_RANGES = 32
 
 
 def own_event(event_type: str, project: str, data: Data, now: int) -> EventRecord:
@@ -33,6 +37,23 @@ def own_event(event_type: str, project: str, data: Data, now: int) -> EventRecor
         "content": None,
     }
     return cast(EventRecord, record)
+
+
+def expired_told(project: str, producer: str, seqs: Sequence[int], now: int) -> EventRecord:
+    """The hub:dropped event that tells of a producer's events that were refused, by their sequence numbers."""
+    facts = {"reason": EXPIRED, "count": len(seqs), "sink": "store", "producer": producer}
+    return own_event("hub:dropped", project, {**facts, "producer_seqs": _ranges(seqs)}, now)
+
+
+def _ranges(seqs: Sequence[int]) -> list[list[int]]:
+    """From first to last of each run of numbers; the last one spans what is too much."""
+    found: list[list[int]] = []
+    for seq in sorted(seqs):
+        if found and (seq <= found[-1][1] + 1 or len(found) == _MOST_RANGES):
+            found[-1][1] = max(seq, found[-1][1])
+        else:
+            found.append([seq, seq])
+    return found
 
 
 def new_id(now: int) -> str:

@@ -19,8 +19,8 @@ from hub.own_prices import quoted
 from hub.reader import Reader
 from hub.spool.control import Accounting, Control
 from hub.spool.folder import folders, is_held
-from storage.append import EXPIRED
 from storage.health import WAL_RESET_FIXED, Health, examine
+from storage.own_events import EXPIRED
 from storage.query import Limits
 
 ADD_USAGE = 'stream_options={"include_usage": True}'
