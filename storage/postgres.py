@@ -23,6 +23,11 @@ _LARGE = ("hub_events", "hub_calls", "hub_contents", "hub_parts", "hub_sequences
 """Analyzed when the log has grown fourfold: autovacuum is a minute late for a new store, and leaves a partitioned table
 without statistics of its own."""
 
+_WAL = (
+    "the server's write-ahead log, its archive, standbys' logs and base backups may hold copies of it; they are its"
+    " operator's"
+)
+
 CHANNEL = "hub_events"
 """Where each batch is told of, by NOTIFY with its last position."""
 
@@ -32,6 +37,8 @@ class PostgresStore(SqlStore):
 
     A connection that breaks is made anew by the next method.
     """
+
+    _out_of_reach = (_WAL,)
 
     def __init__(self, url: str, **options: Any) -> None:
         """*options*: see `SqlStore`."""

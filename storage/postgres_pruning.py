@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from psycopg import errors
 from psycopg.errors import Diagnostic
 
+from storage import search_indexes
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_partitions import TABLE, Month, read
 from storage.tombstones import id_bound
 from storage.upkeep import Scrubbed, Writing
 
-_TABLES = ("hub_contents", "hub_parts", "hub_calls", "hub_attempts", "hub_tool_calls", "hub_tool_results")
+_TABLES = (
+    "hub_contents", "hub_parts", "hub_sequences", "hub_calls", "hub_attempts", "hub_tool_calls", "hub_tool_results"
+)  # fmt: skip
 _PATIENCE_MS = 30_000
 _SNAPSHOTS_MAY_LAST = 10.0
 _MONTH_TABLE = re.compile(rf"{TABLE}_\d{{4}}_\d\d")
@@ -23,10 +26,6 @@ _MONTH_TABLE = re.compile(rf"{TABLE}_\d{{4}}_\d\d")
 _STILL_NEEDED = (
     " WHERE NOT CASE WHEN call_id IS NULL THEN occurred_ns < ? ELSE call_id < ?"
     " AND NOT EXISTS (SELECT 1 FROM hub_calls c WHERE c.call_id = e.call_id) END"
-)
-WAL = (
-    "the server's write-ahead log, its archive, standbys' logs and base backups may hold copies of it; they are its"
-    " operator's"
 )
 
 
@@ -67,23 +66,36 @@ def _detached(connection: PostgresConnection) -> list[str]:
     )
     for (name,) in pending.fetchall():
         connection.execute(f"ALTER TABLE {TABLE} DETACH PARTITION {name} FINALIZE")
-    alone = connection.execute(
-        "SELECT relname FROM pg_class c WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
-        " AND starts_with(relname, ?) AND NOT EXISTS (SELECT 1 FROM pg_inherits WHERE inhrelid = c.oid)",
+    tables = connection.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
+        " AND starts_with(relname, ?)",
         (f"{TABLE}_",),
     )
-    return [name for (name,) in alone.fetchall() if _MONTH_TABLE.fullmatch(name)]
+    names = [name for (name,) in tables.fetchall() if _MONTH_TABLE.fullmatch(name)]
+    return [name for name in names if _is_alone(connection, name)]
+
+
+def _is_alone(connection: PostgresConnection, name: str) -> bool:
+    """Whether it is no partition. Within a writer's turn it stays so."""
+    found = connection.execute("SELECT 1 FROM pg_inherits WHERE inhrelid = ?::regclass", (name,))
+    return found.fetchone() is None
 
 
 def _drop_or_put_back(connection: PostgresConnection, name: str, before_ns: int, writing: Writing) -> int:
-    """Of a month that nobody can write to any more. Put back is one to which a late event came just before."""
+    """Of a month that was detached. Put back is one to which an event that is needed came just before.
+
+    Returns: How many events were dropped.
+    """
+    needed = _needed(connection, name, before_ns)
+    (count,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone() or (0,)
     with writing(connection):
-        if _needed(connection, name, before_ns):
+        if not _is_alone(connection, name):
+            return 0  # a writer needed the month, and put it back
+        if needed:
             month = Month(int(name[-7:-3]) * 12 + int(name[-2:]) - 1)
             bounds = f"FROM ('{month.bound}') TO ('{Month(month + 1).bound}')"
             connection.execute(f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES {bounds}")
             return 0
-        (count,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone() or (0,)
         connection.execute(f"DROP TABLE {name}")
     return int(count)
 
@@ -93,8 +105,15 @@ def _drop_or_put_back(connection: PostgresConnection, name: str, before_ns: int,
 
 def tidy(connection: PostgresConnection) -> None:
     """Let what was deleted be used again. Nobody is held up."""
-    for table in (TABLE, *_TABLES):
-        connection.execute(f"VACUUM {table}")
+    for table in (TABLE, *_tables(connection)):
+        with suppress(errors.LockNotAvailable):  # autovacuum is at it
+            connection.execute(f"VACUUM {table}")
+
+
+def _tables(connection: PostgresConnection) -> list[str]:
+    """Those beside hub_events from which something goes. The full-text index's are there when it is on."""
+    named = (*_TABLES, *search_indexes.TABLES)
+    return [name for name in named if connection.execute("SELECT to_regclass(?)", (name,)).fetchone() != (None,)]
 
 
 def rewrite(connection: PostgresConnection, months: Collection[Month] | None) -> Scrubbed:
@@ -112,13 +131,13 @@ def rewrite(connection: PostgresConnection, months: Collection[Month] | None) ->
             except errors.LockNotAvailable:
                 failed.append(f"{statement} found the table in use for {_PATIENCE_MS / 1000:g} s")
     notes = [f"{one}; run the same again" for one in failed] + [f"{one}; run the same as its owner" for one in refused]
-    return Scrubbed((*notes, WAL), complete=not notes)
+    return Scrubbed(tuple(notes), complete=not notes)
 
 
 def _statements(connection: PostgresConnection, months: Collection[Month] | None) -> Iterator[str]:
     layout = read(connection)
     parts = {TABLE} if months is None else {layout.table_of(month) for month in months}
-    for table in (*sorted(parts), *_TABLES):
+    for table in (*sorted(parts), *_tables(connection)):
         yield f"VACUUM (FULL, ANALYZE) {table}"
     yield f"ANALYZE {TABLE}"
     yield "VACUUM FULL pg_statistic"

@@ -55,6 +55,9 @@ class SqlStore(ABC):
     url: str
     """Without password."""
 
+    _out_of_reach: tuple[str, ...] = ()
+    """Where there may be copies of what was erased that others have to see to."""
+
     def __init__(
         self,
         *,
@@ -206,7 +209,7 @@ class SqlStore(ABC):
         scrubbed = self._rewrite(upkeep.connection, done.days if redactions - before == done.steps else None)
         if scrubbed.complete:
             upkeep.settle(SCRUBBED, redactions)
-        return Scrubbed((*notes, *scrubbed.notes), scrubbed.complete)
+        return Scrubbed((*notes, *scrubbed.notes, *self._out_of_reach), scrubbed.complete)
 
     def prune(
         self,

@@ -48,7 +48,7 @@ def store(migrated: str) -> Iterator[PostgresStore]:
 
 
 def calls_in(*moments: int, project: str = "shop") -> list[EventRecord]:
-    return [one for at in moments for one in Factory(f"p{at}", project=project, start=at + DAY).calls(3)]
+    return [one for at in moments for one in Factory(f"{project}{at}", project=project, start=at + DAY).calls(3)]
 
 
 def months(store: SqlStore) -> set[str]:
@@ -120,6 +120,38 @@ def test_a_month_that_was_detached_and_is_needed_yet_is_put_back(store: Postgres
     assert store.prune(calls_before_ns=MAY - DAY).events == 0
     assert "2026_05" in months(store)
     assert [one for one in store.read_all().events if one["occurred_at"] < JUNE] == records
+
+
+def test_a_month_that_was_detached_is_put_back_by_a_writer_who_needs_it(migrated: str, store: PostgresStore) -> None:
+    store.append(calls_in(MAY, JULY))
+    before = hourly(store)
+    with store._apart() as connection:
+        connection.execute("ALTER TABLE hub_events DETACH PARTITION hub_events_2026_05")
+    writer = PostgresStore(migrated)
+    others = calls_in(MAY, project="lab")
+    assert writer.append(others).new == 12
+    writer.close()
+    assert store.prune(calls_before_ns=MAY + 2 * DAY).calls == 6
+    assert "2026_05" in months(store)
+    assert store.prune(calls_before_ns=JUNE).events == 0
+    assert "2026_05" not in tables(store)
+    sums = [row for row in hourly(store)[0] if row[1] == "shop"]
+    assert sums == [row for row in before[0] if row[1] == "shop"]
+
+
+def test_pruning_does_not_fail_for_a_table_that_is_being_vacuumed(
+    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
+    store.append(calls_in(MAY, JULY))
+    with psycopg.connect(migrated) as other:
+        other.execute("LOCK TABLE hub_contents IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM does
+        assert store.prune(bodies_before_ns=JUNE).contents == 6
+
+
+def test_giving_room_back_says_nothing_of_what_an_erasure_cannot_reach(store: PostgresStore) -> None:
+    store.append(calls_in(MAY, JULY))
+    assert store.prune(calls_before_ns=JUNE, shrink=True).notes == ()
 
 
 def test_a_long_transaction_delays_the_dropping_of_a_month_and_nothing_else(
