@@ -25,7 +25,7 @@ from storage.postgres_migrate import upgrade
 from storage.postgres_server import connect
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
-from tests.canaries import Canaries
+from tests.canaries import MARK, Canaries
 from tests.erasure_kit import KINDS, Somebody, late_events_of, others, records_of, talk, talk_more
 from tests.factories import SECOND, Factory
 from tests.hub_kit import running, select, store_path
@@ -33,6 +33,8 @@ from tests.postgres_server import Server
 from tests.retention_contract import LATER, hourly
 from tests.spools import make_spool
 
+WORD = MARK.lower().encode()
+"""As a full-text index has every canary, at least at its beginning."""
 SUMS = "SELECT call_id, status, cost_nanos, input_tokens, output_tokens, duration_ms, counted FROM llm_calls ORDER BY 1"
 
 
@@ -85,6 +87,7 @@ def test_nothing_is_left_in_files_of_a_running_hub_and_nothing_comes_back(
         with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(f"{path}.backup-0002")) as backup:
             source.backup(backup)
         store = SQLiteStore(path)
+        store.follow_search(enable=True)
         before, sums, hours = exported(store), select(tmp_path, SUMS), hourly(store)
         places = canaries.found_in(written_in(tmp_path))
         assert set(canaries.places) <= set(places), "or nothing is shown"
@@ -94,6 +97,7 @@ def test_nothing_is_left_in_files_of_a_running_hub_and_nothing_comes_back(
         assert (erased.exit_code, json.loads(erased.stdout)["complete"]) == (0, True), erased.output
         assert "backup-0002 was removed" in erased.stderr
         assert "; ".join(canaries.found_in(written_in(tmp_path))) == ""
+        assert WORD not in written_in(tmp_path).lower(), "as the full-text index has it"
         assert (select(tmp_path, SUMS), hourly(store)) == (sums, hours)
 
         leave_spool(hub.settings.spool_root, late_events_of(somebody, call_id, late))
@@ -148,18 +152,22 @@ def test_nothing_is_left_in_the_files_of_postgresql_and_nothing_comes_back(own_p
         store.append(records)
         for call in noise[30:]:
             store.append(call)
+        store.follow_search(enable=True)
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("ANALYZE")
         before, hours = exported(store), hourly(store)
         found = set(canaries.found_in(bytes_on(own_postgres, "hub_erases") + packed_in(store)))
         assert set(planted_early) <= found, "or nothing is shown"
+        assert bytes_on(own_postgres, "hub_erases").count(WORD) > 10
         value: Any = {"call": UUID(call_id), "session": somebody.session, "user": somebody.user}[kind]
         report = store.erase(Erasure(project="shop", before_ns=LATER, **{_FIELDS[kind]: value}))
         assert (report.calls, report.events_redacted, report.complete) == (1, 6, True), report
         assert "write-ahead log" in report.notes[-1]
         assert store.append(late).new == 2
         assert store.append(before).new == 0
-        assert "; ".join(canaries.found_in(bytes_on(own_postgres, "hub_erases") + packed_in(store))) == ""
+        files = bytes_on(own_postgres, "hub_erases")
+        assert "; ".join(canaries.found_in(files + packed_in(store))) == ""
+        assert WORD not in files.lower(), "as the full-text index has it"
         assert "; ".join(canaries.found_in(orjson.dumps(exported(store)))) == ""
         assert hourly(store) == hours
     store.close()
