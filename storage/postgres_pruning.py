@@ -87,6 +87,8 @@ def _drop_or_put_back(connection: PostgresConnection, name: str, before_ns: int,
     Returns: How many events were dropped.
     """
     needed = _needed(connection, name, before_ns)
+    if not needed:
+        _forget(connection, name)
     (count,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone() or (0,)
     with writing(connection):
         if not _is_alone(connection, name):
@@ -98,6 +100,13 @@ def _drop_or_put_back(connection: PostgresConnection, name: str, before_ns: int,
             return 0
         connection.execute(f"DROP TABLE {name}")
     return int(count)
+
+
+def _forget(connection: PostgresConnection, month: str) -> None:
+    """Take the events of a month out of the full-text index, if there is one."""
+    links = search_indexes.TABLES[1]
+    if _is_there(connection, links):
+        connection.execute(f"DELETE FROM {links} l USING {month} e WHERE l.position = e.position")
 
 
 # Tables.
@@ -113,7 +122,11 @@ def tidy(connection: PostgresConnection) -> None:
 def _tables(connection: PostgresConnection) -> list[str]:
     """Those beside hub_events from which something goes. The full-text index's are there when it is on."""
     named = (*_TABLES, *search_indexes.TABLES)
-    return [name for name in named if connection.execute("SELECT to_regclass(?)", (name,)).fetchone() != (None,)]
+    return [name for name in named if _is_there(connection, name)]
+
+
+def _is_there(connection: PostgresConnection, table: str) -> bool:
+    return connection.execute("SELECT to_regclass(?)", (table,)).fetchone() != (None,)
 
 
 def rewrite(connection: PostgresConnection, months: Collection[Month] | None) -> Scrubbed:

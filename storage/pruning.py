@@ -14,6 +14,7 @@ from typing import Any
 
 from hub.polite import no_rest
 from hub.store import PruneReport
+from storage import search
 from storage.engine import Connection, marks
 from storage.erasing import empty_calls
 from storage.projections import CALL_COLUMNS, Row, instant
@@ -240,12 +241,21 @@ class _Events:
         return self._done, notes
 
     def _delete(self, where: str, values: Sequence[Any]) -> None:
+        connection = self._connection
         with self._upkeep.step():
-            gone = self._connection.execute(f"DELETE FROM hub_events WHERE {where} RETURNING 1", values).fetchall()
+            _forget(connection, where, values)
+            gone = connection.execute(f"DELETE FROM hub_events WHERE {where} RETURNING 1", values).fetchall()
             if gone:
                 self._upkeep.count(REMOVALS, PRUNED)
         self._done += len(gone)
         self._upkeep.told(self._done, self._total)
+
+
+def _forget(connection: Connection, where: str, values: Sequence[Any]) -> None:
+    """Take events out of the full-text index."""
+    if search.place(connection) is not None:
+        rows = connection.execute(f"SELECT position FROM hub_events WHERE {where} AND content IS NOT NULL", values)
+        search.forget_events(connection, [position for (position,) in rows.fetchall()])
 
 
 class _Bodies:
@@ -278,6 +288,7 @@ class _Bodies:
     def _empty(self, where: str, values: Sequence[Any], *, calls_before_ns: int | None = None) -> None:
         connection = self._connection
         with self._upkeep.step():
+            _forget(connection, where, values)
             emptied = connection.execute(
                 f"UPDATE hub_events SET content = NULL WHERE {where} AND content IS NOT NULL RETURNING 1", values
             ).fetchall()

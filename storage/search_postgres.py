@@ -27,8 +27,7 @@ class _Table:
             connection.execute(f"DROP TABLE IF EXISTS {self._table}")
 
     def settle(self, connection: Connection, writing: Writing) -> None:
-        """VACUUM alone leaves the bytes of dead rows in place, and keys in the index for ever."""
-        connection.execute(f"VACUUM FULL {self._table}")
+        """Done with the other tables, see `postgres_pruning.rewrite`."""
 
     def size(self, connection: Connection) -> int:
         (found,) = connection.execute("SELECT pg_total_relation_size(?::regclass)", (self._table,)).fetchone()

@@ -182,7 +182,7 @@ class SqlStore(ABC):
                 copies = tuple(f"{copy} would be removed" for copy in self._copies())
                 return replace(report, notes=report.notes + copies)
             done = erasing.erase(upkeep, what, self._key_of(what.project))
-            self._scrub_search(upkeep.connection)
+            search.scrub(upkeep.connection, self._writing, self._beside)  # no copy is left in the full-text index
             scrubbed = self._scrub(upkeep, done, rewrite=rewrite)
         return replace(done.report, notes=done.report.notes + scrubbed.notes, complete=scrubbed.complete)
 
@@ -235,20 +235,12 @@ class SqlStore(ABC):
             if dry_run:
                 return pruning.would_prune(upkeep, **bounds)
             report = pruning.prune(upkeep, **bounds, drop_whole=self._drop_whole)
-            self._scrub_search(upkeep.connection, outdated=True)
             if not shrink:
                 self._tidy(upkeep.connection)
                 return report
             upkeep.phase("Writing the files anew")
             upkeep.told(0, 1)
             return replace(report, notes=report.notes + self._rewrite(upkeep.connection, None).notes)
-
-    def _scrub_search(self, connection: Connection, *, outdated: bool = False) -> None:
-        """Leave no copy of what went in the full-text index."""
-        if outdated:
-            with self._writing(connection):
-                search.outdate(connection)
-        search.scrub(connection, self._writing, self._beside)
 
     @contextmanager
     def _upkeep(self, progress: Progress | None) -> Iterator[Upkeep]:

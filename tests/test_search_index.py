@@ -41,6 +41,7 @@ from tests.search_kit import (
 from tests.test_schema import with_next
 
 LATER = START + 10**6 * SECOND
+MONTH = 31 * 24 * 3600 * SECOND
 CANARY = "qzxkvjwpqhgfbnmtyrueiolads"
 TAIL = CANARY[9:].encode()
 """Words that begin alike share their beginning in FTS5's pages."""
@@ -221,6 +222,20 @@ def test_what_is_erased_is_found_no_more_and_what_others_share_is_theirs(store: 
     store.append(gone)
     assert calls_with(store, "alone") == []
     assert is_true(store)
+
+
+def test_what_is_pruned_is_found_no_more_and_the_rest_stays_indexed(store: SqlStore, factory: Factory) -> None:
+    shared, made = user("a teapot for all"), []
+    for month in (0, 2, 4):
+        factory.now = START + month * MONTH
+        made.append(factory.call([shared, user(f"in month {month}")], f"for {month}"))
+        store.append(made[-1])
+    assert calls_with(store, "month") == [id_of(call) for call in reversed(made)]
+    done = store.prune(calls_before_ns=START + MONTH, bodies_before_ns=START + 3 * MONTH)
+    assert (done.calls, done.bodies) == (1, 2)
+    assert [hit.call["call_id"] for hit in found_now(store, "teapot", repeats=True).hits] == [id_of(made[2])]
+    assert is_true(store)
+    assert store.follow_search() == 0
 
 
 @pytest.mark.parametrize("after", [0, 5, 15])
