@@ -13,6 +13,7 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 SMALL = {
     "bench_caller.py": "--quick",
     "bench_store.py": "--quick",
+    "bench_append.py": "--quick",
     "bench_loop.py": "--quick",
     "bench_providers.py": "--quick",
     "bench_footprint.py": "--quick",

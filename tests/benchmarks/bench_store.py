@@ -1,6 +1,6 @@
-"""Calls per second from emit to rows committed in SQLite, beside a bare executemany of the same rows.
+"""Calls per second from emit to rows committed, beside a bare executemany of the same rows.
 
-    python tests/benchmarks/bench_store.py [--quick]
+    python tests/benchmarks/bench_store.py [--quick] [--case NAME] [--calls 10000]
 
 Each call is 4 events, a 1 kB prompt, a 2 kB answer and usage; every text is new; capture full, crash_safe, redaction
 on; content, parts and projections included. Each case runs in a process of its own and ends when `flush` has said that
@@ -9,6 +9,7 @@ all is in the store; what is dropped or shed fails the benchmark.
     burst           N calls back to back, then flush
     with otlp       the same, with the otlp sink sending to a collector in another process
     filled spool    the store held until N calls wait in the spool
+    to postgres     the same with PostgreSQL in SQLite's place
     offered         2,000 calls a second for some seconds, and what waits meanwhile
 
 The yardstick writes the rows of a burst's database once more: the standard library's executemany, into the same tables
@@ -20,26 +21,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sqlite3
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from hub.reader import open_reader
+from tests.benchmarks.bare import sqlite_seconds
 from tests.benchmarks.collector import running_collector
 from tests.benchmarks.report import Figure, show_figures
+from tests.benchmarks.stores import STORES
 from tests.benchmarks.workload import Conversations, interleaved, measured_alone
 
-TARGETS = {"burst": 2500, "with otlp": 1800, "filled spool": 4000, "offered": 2000}
+TARGETS = {"burst": 2500, "with otlp": 1800, "filled spool": 5000, "to postgres": 4000, "offered": 2000}
 OFFERED = 2000
-_TABLES = ("hub_contents", "hub_parts", "hub_events", "hub_calls")
 _BATCH_EVENTS = 500
 
 
@@ -61,21 +63,24 @@ class HeldStore:
 
 
 @contextmanager
-def started_hub(folder: str, endpoint: str | None, **options: Any) -> Iterator[Any]:
+def started_hub(url: str, endpoint: str | None = None, **options: Any) -> Iterator[Any]:
     """A hub whose threads run and whose store is open."""
     from hub.runtime import Hub
 
     if endpoint is not None:
         os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint
-    with Hub(
-        db_url=f"sqlite:///{folder}/bench.db",
-        spool_dir=f"{folder}/spool",
-        otel="off" if endpoint is None else "export",
-        capture="full",
-        durability="crash_safe",
-        project="bench",
-        **options,
-    ) as hub:
+    with (
+        tempfile.TemporaryDirectory() as spool,
+        Hub(
+            db_url=url,
+            spool_dir=spool,
+            otel="off" if endpoint is None else "export",
+            capture="full",
+            durability="crash_safe",
+            project="bench",
+            **options,
+        ) as hub,
+    ):
         yield hub
 
 
@@ -88,22 +93,21 @@ def warm(hub: Any) -> None:
     assert hub.flush(30) == 0
 
 
-def nothing_lost(hub: Any, folder: str, calls: int) -> None:
+def nothing_lost(hub: Any, url: str, calls: int) -> None:
     """Fails unless every call is in the store, with its content."""
     store = hub.spool.counters().sinks["store"]
     assert not any(store.dropped.values()), store.dropped
-    with sqlite3.connect(f"{folder}/bench.db") as connection:
-        kept = connection.execute(
+    with open_reader(url) as reader:
+        ((kept,),) = reader.sql(
             "SELECT count(*) FROM llm_calls WHERE status = 'ok' AND request_summary IS NOT NULL AND cost_nanos > 0"
-        ).fetchone()[0]
-        shed = connection.execute("SELECT count(*) FROM hub_events WHERE data LIKE '%\"shed\"%'").fetchone()[0]
-    connection.close()
+        ).rows
+        ((shed,),) = reader.sql("""SELECT count(*) FROM llm_events WHERE data LIKE '%"shed"%'""").rows
     assert (kept, shed) == (calls + 20, 0), (kept, calls + 20, shed)
 
 
-def burst(folder: str, calls: int, endpoint: str | None) -> dict[str, float]:
+def burst(url: str, calls: int, endpoint: str | None) -> dict[str, float]:
     made = Conversations(calls)
-    with started_hub(folder, endpoint) as hub:
+    with started_hub(url, endpoint) as hub:
         warm(hub)
         traced = hub.traced(made.complete, provider="openai", model="gpt-5-mini")
         started = time.perf_counter()
@@ -112,16 +116,16 @@ def burst(folder: str, calls: int, endpoint: str | None) -> dict[str, float]:
         emitted = time.perf_counter()
         assert hub.flush(60) == 0
         took = time.perf_counter() - started
-        nothing_lost(hub, folder, calls)
-    bare = 0.0 if endpoint else bare_rate(folder, calls + 20)
+        nothing_lost(hub, url, calls)
+    bare = 0.0 if endpoint else (calls + 20) / sqlite_seconds(url.removeprefix("sqlite:///"), _BATCH_EVENTS)
     return {"rate": calls / took, "emit_us": (emitted - started) / calls * 1e6, "bare": bare}
 
 
-def filled_spool(folder: str, calls: int) -> dict[str, float]:
+def filled_spool(url: str, calls: int) -> dict[str, float]:
     made = Conversations(calls)
-    held = HeldStore(f"sqlite:///{folder}/bench.db")
+    held = HeldStore(url)
     held.released.set()
-    with started_hub(folder, None, store=held) as hub:
+    with started_hub(url, store=held) as hub:
         warm(hub)
         held.released.clear()
         traced = hub.traced(made.complete, provider="openai", model="gpt-5-mini")
@@ -132,15 +136,15 @@ def filled_spool(folder: str, calls: int) -> dict[str, float]:
         held.released.set()
         assert hub.flush(60) == 0
         took = time.perf_counter() - started
-        nothing_lost(hub, folder, calls)
+        nothing_lost(hub, url, calls)
     return {"rate": calls / took}
 
 
-def offered(folder: str, calls: int) -> dict[str, float]:
+def offered(url: str, calls: int) -> dict[str, float]:
     """Calls at a steady rate; what waits is looked at every 10 ms."""
     made = Conversations(calls)
     waiting = []
-    with started_hub(folder, None) as hub:
+    with started_hub(url) as hub:
         warm(hub)
         traced = hub.traced(made.complete, provider="openai", model="gpt-5-mini")
         started = time.perf_counter()
@@ -153,7 +157,7 @@ def offered(folder: str, calls: int) -> dict[str, float]:
         emitted = time.perf_counter() - started
         assert hub.flush(60) == 0
         took = time.perf_counter() - started
-        nothing_lost(hub, folder, calls)
+        nothing_lost(hub, url, calls)
     half = len(waiting) // 2
     return {
         "rate": calls / took,
@@ -164,43 +168,15 @@ def offered(folder: str, calls: int) -> dict[str, float]:
     }
 
 
-def bare_rate(folder: str, calls: int) -> float:
-    """Calls a second of `executemany` alone, for the rows of the database in *folder*."""
-    with sqlite3.connect(f"{folder}/bench.db") as source:
-        schema = [row[0] for row in source.execute("SELECT sql FROM sqlite_master WHERE type IN ('table', 'index')")]
-        rows = {table: source.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in _TABLES}
-    source.close()
-    transactions = len(rows["hub_events"]) // _BATCH_EVENTS + 1
-    inserts = {table: f"INSERT INTO {table} VALUES ({','.join('?' * len(rows[table][0]))})" for table in _TABLES}
-    target = sqlite3.connect(f"{folder}/bare.db", isolation_level=None)
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "mmap_size=0", "cache_size=-4096"):
-        target.execute(f"PRAGMA {pragma}")
-    for statement in filter(None, schema):
-        target.execute(statement)
-    started = time.perf_counter()
-    for number in range(transactions):
-        target.execute("BEGIN IMMEDIATE")
-        for table in _TABLES:
-            target.executemany(inserts[table], _share(rows[table], number, transactions))
-        target.execute("COMMIT")
-    took = time.perf_counter() - started
-    target.close()
-    return calls / took
-
-
-def _share(rows: Sequence[Any], number: int, shares: int) -> Sequence[Any]:
-    return rows[len(rows) * number // shares : len(rows) * (number + 1) // shares]
-
-
 def measure(case: str, calls: int) -> dict[str, float]:
     """One case, in this process."""
-    with tempfile.TemporaryDirectory() as folder:
-        if case == "filled spool":
-            return filled_spool(folder, calls)
+    with STORES["postgres" if case == "to postgres" else "sqlite"]() as emptied, emptied() as url:
+        if case in ("filled spool", "to postgres"):
+            return filled_spool(url, calls)
         if case == "offered":
-            return offered(folder, calls)
+            return offered(url, calls)
         with running_collector() if case == "with otlp" else nullcontext() as endpoint:
-            return burst(folder, calls, endpoint)
+            return burst(url, calls, endpoint)
 
 
 def figures(found: dict[str, list[dict[str, float]]]) -> Iterator[Figure]:
@@ -235,7 +211,7 @@ def main() -> None:
         return measured_alone(__file__, "--case", case, "--calls", str(offered_calls or calls))
 
     found = interleaved(1 if given.quick else 5, list(TARGETS), alone)
-    show_figures("From emit to rows committed in SQLite, calls a second", list(figures(found)))
+    show_figures("From emit to rows committed, calls a second", list(figures(found)))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,8 @@ bound.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -33,12 +30,8 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.benchmarks.report import Figure, p99, show_figures
-from tests.postgres_kit import migrate
-from tests.postgres_shared import fresh_database, let_go, own_server
+from tests.benchmarks.stores import STORES, Emptied
 from tests.writers import Load, Outcome, run
-
-Emptied = Callable[[], AbstractContextManager[str]]
-"""Gives the URL of an empty store, which is gone in the end."""
 
 CASES = {
     "a call at a time": Load(processes=8, threads=8, events=2_000, batch=4),
@@ -46,37 +39,6 @@ CASES = {
     "slow transactions": Load(processes=8, threads=1, events=400, batch=8, pause=0.2),
 }
 MOST_MS, LEAST_SHARE = 500.0, 0.3
-
-
-@contextmanager
-def sqlite_files() -> Iterator[Emptied]:
-    """Files on the disk."""
-
-    @contextmanager
-    def emptied() -> Iterator[str]:
-        with tempfile.TemporaryDirectory(prefix="hub-writers-") as folder:
-            yield f"sqlite:///{folder}/calls.db"
-
-    yield emptied
-
-
-@contextmanager
-def databases() -> Iterator[Emptied]:
-    """Of one server."""
-    given = os.environ.get("HUB_TEST_POSTGRES_URL")
-    with nullcontext(given) if given else own_server() as server:
-
-        @contextmanager
-        def emptied() -> Iterator[str]:
-            with fresh_database(server if isinstance(server, str) else server.url()) as url:
-                migrate(url)
-                yield url
-
-        yield emptied
-    let_go(and_wait=True)
-
-
-STORES = {"sqlite": sqlite_files, "postgres": databases}
 
 
 def alone(load: Load) -> Load:
