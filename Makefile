@@ -4,6 +4,7 @@
 READY := .venv/.ready
 BIN := .venv/bin
 PYTHON ?=
+unexport PYTHONDONTWRITEBYTECODE # each program that a test starts would compile everything again
 
 .PHONY: help setup demo test lint format pictures bench clean
 

@@ -22,7 +22,7 @@ from providers.openai import OpenAIProvider
 from tests.calls_of import ListHub, Seen
 from tests.raw_server import Play, RawServer
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds after which something hangs."""
 BRIEF = 0.15
 """Seconds a server may be silent, where a fault is that it is."""

@@ -13,7 +13,7 @@ import amplifier_core.llm_errors as their_errors
 import amplifier_core.message_models as their_messages
 import amplifier_core.models as their_models
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -191,6 +191,7 @@ each_model = pytest.mark.parametrize(
 
 
 @each_model
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_a_model_of_amplifiers_survives_the_way_through_ours(
     theirs: type[BaseModel], ours: type[BaseModel], made: st.SearchStrategy[Any], data: st.DataObject
@@ -202,6 +203,7 @@ def test_a_model_of_amplifiers_survives_the_way_through_ours(
 
 
 @each_model
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_a_model_of_ours_survives_the_way_through_amplifiers(
     theirs: type[BaseModel], ours: type[BaseModel], made: st.SearchStrategy[Any], data: st.DataObject

@@ -145,7 +145,7 @@ def test_hostile_words_and_roles_are_indexed_as_far_as_there_is_room(store: SqlS
     assert len(calls_with(store, "teapot")) == 1
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60))
 def test_a_message_of_any_text_is_found_by_each_of_its_words_and_by_any_two_in_a_row(
     store: SqlStore, factory: Factory, text: str
@@ -213,7 +213,7 @@ def test_a_snippet_shows_where_the_words_stand(store: SqlStore, factory: Factory
     assert hit.call["started_at"] == "2026-09-21T14:13:20.000000Z"
 
 
-def test_a_thousand_random_searches_find_what_reading_everything_finds(store: SqlStore, factory: Factory) -> None:
+def test_random_searches_find_what_reading_everything_finds(store: SqlStore, factory: Factory) -> None:
     chance = random.Random(11)
     vocabulary = ["tea", "teapot", "Kettle", "kettles", "über", "a-1", "a-12", "東京", "the", "of"]
 
@@ -231,7 +231,7 @@ def test_a_thousand_random_searches_find_what_reading_everything_finds(store: Sq
         said.append((id_of(call), messages))
         history.append(assistant(answer))
     said.reverse()
-    for _ in range(150 if isinstance(store, PostgresStore) else 1_000):
+    for _ in range(100 if isinstance(store, PostgresStore) else 400):
         words = [
             chance.choice([*vocabulary, "te*", "kettle*", '"the tea"', '"of a-1*"', '"über kettle"']) for _ in "12"
         ]

@@ -56,13 +56,16 @@ def demo(
             raise
         say("hub: the demo drives OpenAI's own SDK, which is not installed; run: pip install 'llm-hub[demo]'")
         raise typer.Exit(USAGE) from None
+    from hub.reader import Reader
+
     url = _store_url(db)
+    with Reader(settings_for(url)) as reader:
+        if not reader.is_missing():
+            reader.log_state()  # before a day is spent on what cannot be kept
     screen = _screen()
     with _progress("A day in the shop: chats, agents with tools, streams, retries ..."):
         done = day.run(url)
     _tell_what_happened(screen, done)
-    from hub.reader import Reader
-
     with Reader(settings_for(url)) as reader:
         option = "" if db is None and "HUB_DB_URL" in os.environ else f" --db {_short(reader.settings)}"
         _show(screen, reader, option)

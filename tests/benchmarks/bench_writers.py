@@ -90,7 +90,7 @@ def main() -> int:
     for store in given.store or STORES:
         table: list[Figure] = []
         with STORES[store]() as emptied:
-            for case in given.case or CASES:
+            for case in given.case or list(CASES)[: 1 if given.quick else None]:
                 load = CASES[case]
                 if given.quick:
                     load = replace(load, processes=2, threads=min(load.threads, 2), events=40)
