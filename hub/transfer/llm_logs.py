@@ -26,7 +26,7 @@ from hub.transfer.lines import json_in
 from hub.transfer.llm_messages import Row, began_ns, counts
 from hub.transfer.llm_responses import Responses
 from hub.transfer.llm_turns import Turns
-from hub.transfer.retelling import Retelling, Told
+from hub.retelling import Retelling, Told
 
 _PAGE = 200
 
@@ -39,7 +39,7 @@ class LlmLogs:
     def __init__(self, path: Path, settings: Settings) -> None:
         """Raises: FileRefused: It is another program's database."""
         self._path, self.done = path, 0
-        self._retelling = Retelling(settings, service="llm")
+        self._retelling = Retelling(settings, service="llm", producer="import:llm")
         with closing(_connect(path)) as database:
             try:
                 tables = _tables(database)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hub.bus import EventBus
@@ -30,9 +30,15 @@ class Told:
     began_ns: int
     """UTC Unix ns."""
     duration_ms: float | None
-    session_id: str | None
     request: RequestFacts
     response: ResponseFacts
+    status: str = "ok"
+    session_id: str | None = None
+    user_id: str | None = None
+    trace: Mapping[str, Any] = field(default_factory=dict)
+    """Of the envelope: the call's place in a trace."""
+    call_id: str | None = None
+    """Follows from `key` where there is none."""
 
 
 class Retelling:
@@ -42,24 +48,25 @@ class Retelling:
     pressure: int = Pressure.NONE
     syncer: Any = None
 
-    def __init__(self, settings: Settings, *, service: str) -> None:
-        """*service*: of the program whose calls these are."""
+    def __init__(self, settings: Settings, *, service: str, producer: str, environment: str | None = None) -> None:
+        """*service*, *environment*: of the program whose calls these are."""
         self.max_frame_bytes = int(settings.max_body_bytes) + (1 << 20)
         self.constants: Constants = {
             "project": settings.project,
-            "environment": None,
+            "environment": environment,
             "service": service,
-            "producer": f"import:{service}",
+            "producer": producer,
         }
         self.notes: deque[Callable[[], None]] = deque()
         self._records: list[EventRecord] = []
         self._now = self._seq = 0
         self._call_id = ""
+        self._trace: Mapping[str, Any] = {}
         self._recorder = Recorder(
             self,
             bus=EventBus(),
             cleaner=Cleaner(patterns=settings.redact_patterns, max_body_bytes=int(settings.max_body_bytes)),
-            tracing=_NoTracing(),
+            tracing=_Told(lambda: self._trace),
             capture=settings.capture,
             clock=Clock(wall=lambda: self._now, monotonic=lambda: self._now),
             new_id=lambda: self._call_id,
@@ -68,12 +75,13 @@ class Retelling:
     def events(self, told: Told) -> list[EventRecord]:
         """The events of a call, the same each time. Raises: ValueError: It cannot be recorded."""
         began, seed = told.began_ns, told.key.encode("utf-8", "replace")
-        self._records, self._now, self._call_id = [], began, uuid7_at(began, seed)
-        with session(told.session_id):
+        self._records, self._now, self._call_id = [], began, told.call_id or uuid7_at(began, seed)
+        self._trace = told.trace
+        with session(told.session_id, user_id=told.user_id):
             call = self._recorder.begin(told.request)
             call.sent()
             self._now += round((told.duration_ms or 0.0) * 1e6)
-            call.end(told.response, status="ok")
+            call.end(told.response, status=told.status)
         types = {record["type"] for record in self._records}
         if not {"llm:request", "llm:response"} <= types:
             raise ValueError("it cannot be recorded")
@@ -99,13 +107,16 @@ class Retelling:
         return
 
 
-class _NoTracing:
-    """No trace: there was none, or nobody knows of it."""
+class _Told:
+    """The place in a trace that the call had, if anybody knows of it."""
 
     live = False
 
+    def __init__(self, trace: Callable[[], Mapping[str, Any]]) -> None:
+        self._trace = trace
+
     def begin(self, request: Mapping[str, Any]) -> Minted:
-        return Minted({}, None)
+        return Minted(dict(self._trace()), None)
 
     def observe(self, records: Sequence[EventRecord]) -> None:
         return
