@@ -99,7 +99,9 @@ class Envelope:
 
 
 _TYPE = re.compile(r"[A-Za-z][\w.-]*:[\w.-]+(:[\w.-]+)?")
-_RESERVED = ("llm:", "hub:")
+_RESERVED = ("llm:", "hub:", "otel:")
+SPAN_EVENT = "otel:span"
+"""A span that was received and is no call."""
 
 _classes: dict[str, type[Event]] = {}
 _upcasters: dict[tuple[str, int], Upcaster] = {}
@@ -167,7 +169,7 @@ def check_type(event_type: str, *, own: bool = False) -> None:
     if not _TYPE.fullmatch(event_type):
         raise InvalidEvent(event_type, "a type is family:name or family:name:level, of letters, digits and . _ -")
     if not own and event_type.startswith(_RESERVED):
-        raise InvalidEvent(event_type, "the families llm and hub are the hub's own; choose another")
+        raise InvalidEvent(event_type, "the families llm, hub and otel are the hub's own; choose another")
 
 
 def registered(event_type: str) -> type[Event] | None:

@@ -91,6 +91,11 @@ class Retelling:
                 record["data"]["duration_ms"] = None
         return self._records
 
+    def next_seq(self) -> int:
+        """The number of an event of the same producer that the caller makes."""
+        self._seq += 1
+        return self._seq
+
     # What the recorder writes to.
 
     def append(self, body: bytes, count: int, stream: Stream, priority: int) -> Appended | None:

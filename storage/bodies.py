@@ -2,7 +2,8 @@
 
 A piece is one message, or what stands under another key of a content payload, as JSON. Equal pieces of a project are
 stored once, under a hash keyed with the project's key: without the key nobody can test the store for a text they guess.
-Messages stay plain, so that views can read them; other large pieces (wire bodies, tools) are packed with zstd.
+Messages and attributes of spans stay plain, so that views can read them; other large pieces (wire bodies, tools) are
+packed with zstd.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hub.events import Data
 from hub.messages import Part, parts
 from hub.polite import Rest
 
-MESSAGES = "messages"
+MESSAGES, ATTRIBUTES = "messages", "attributes"
 _TOOLS = frozenset(("tool_call", "tool_result"))
 _PLAIN_BELOW = 512
 _LEVEL = 1
@@ -39,9 +40,19 @@ _SIMPLE = Shape(1, ())
 class Piece:
     """A piece of content on its way into the store."""
 
-    __slots__ = ("hash", "message", "packed", "parts", "project", "raw", "shape")
+    __slots__ = ("hash", "is_read_by_views", "message", "packed", "parts", "project", "raw", "shape")
 
-    def __init__(self, hash: bytes, project: str, raw: bytes, message: Any = None, *, is_message: bool = False) -> None:
+    def __init__(
+        self,
+        hash: bytes,
+        project: str,
+        raw: bytes,
+        message: Any = None,
+        *,
+        is_message: bool = False,
+        is_read_by_views: bool = False,
+    ) -> None:
+        self.is_read_by_views = is_read_by_views
         self.hash, self.project, self.raw, self.message = hash, project, raw, message
         self.parts: list[Part] | None = None if is_message else []
         self.shape = _SIMPLE
@@ -61,7 +72,7 @@ def make_ready(pieces: Iterable[Piece], rest: Rest) -> None:
             piece.parts = parts(piece.message)
             piece.shape = shape_of(piece.parts)
             rest()
-        elif not piece.parts and piece.is_large and piece.packed is None:
+        elif not piece.parts and piece.is_large and not piece.is_read_by_views and piece.packed is None:
             to_pack.append(piece)
     for piece, packed in zip(to_pack, pack([piece.raw for piece in to_pack]), strict=True):
         piece.packed = packed
@@ -88,7 +99,7 @@ def take_apart(content: Data, project: str, key: bytes, pieces: dict[bytes, Piec
             raw = orjson.dumps(value)
             digest = outline[name] = keyed_hash(raw, key, b"other")
             if digest not in pieces:
-                pieces[digest] = Piece(digest, project, raw)
+                pieces[digest] = Piece(digest, project, raw, is_read_by_views=name == ATTRIBUTES)
             rest()
     return outline
 

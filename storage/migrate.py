@@ -20,7 +20,7 @@ from storage.sqlite_file import connect, damaged, translated, url_of, write_lock
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest migration."""
 
 VERSION_TABLE = "hub_schema"

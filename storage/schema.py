@@ -74,6 +74,12 @@ events = Table(
         sqlite_where=text("type NOT IN ('llm:request','llm:request:debug','llm:response','llm:response:debug')"),
         postgresql_where=text("type NOT IN ('llm:request','llm:request:debug','llm:response','llm:response:debug')"),
     ),
+    Index(
+        "ix_hub_events_spans",
+        "trace_id",
+        sqlite_where=text("type = 'otel:span'"),
+        postgresql_where=text("type = 'otel:span'"),
+    ),
 )
 """One row per event, only ever inserted; erasure alone rewrites (user, session, tags, content, contributed data).
 
@@ -296,23 +302,6 @@ models = Table(
     PrimaryKeyConstraint("provider", "model"),
 )
 """Models that providers listed. Prices in nano-dollars a token; capabilities, metadata: JSON."""
-
-spans = Table(
-    "hub_spans",
-    metadata,
-    Column("trace_id", String, nullable=False),
-    Column("span_id", String, nullable=False),
-    Column("parent_span_id", String),
-    Column("name", String, nullable=False),
-    Column("kind", String),
-    Column("service", String),
-    Column("started_ns", BigInteger, nullable=False),
-    Column("duration_ms", Double),
-    Column("status", String),
-    Column("attributes", String),
-    PrimaryKeyConstraint("trace_id", "span_id"),
-)
-"""Spans received that are not LLM calls. attributes: JSON."""
 
 event_schemas = Table(
     "hub_event_schemas",

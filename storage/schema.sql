@@ -184,19 +184,6 @@ CREATE TABLE hub_models (
 	seen_ns BIGINT, 
 	PRIMARY KEY (provider, model)
 );
-CREATE TABLE hub_spans (
-	trace_id TEXT NOT NULL, 
-	span_id TEXT NOT NULL, 
-	parent_span_id TEXT, 
-	name TEXT NOT NULL, 
-	kind TEXT, 
-	service TEXT, 
-	started_ns BIGINT NOT NULL, 
-	duration_ms DOUBLE, 
-	status TEXT, 
-	attributes TEXT, 
-	PRIMARY KEY (trace_id, span_id)
-);
 CREATE TABLE hub_keys (
 	project TEXT NOT NULL, 
 	"key" BLOB NOT NULL, 
@@ -293,3 +280,4 @@ CREATE TABLE hub_latency_hourly (
 )
  WITHOUT ROWID;
 CREATE INDEX ix_hub_calls_repeated ON hub_calls (call_id) WHERE counted = 0;
+CREATE INDEX ix_hub_events_spans ON hub_events (trace_id) WHERE type = 'otel:span';

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from hub.events import SPAN_EVENT
 from storage.engine import Engine
 from storage.rollups import TOKENS
 
@@ -260,9 +261,12 @@ FROM hub_models
 
 def _spans(dialect: Dialect) -> str:
     return f"""
-SELECT trace_id, span_id, parent_span_id, name, kind, service, {dialect.at("started_ns")} AS started_at, duration_ms,
-  status, attributes
-FROM hub_spans
+SELECT e.trace_id, e.span_id, e.parent_span_id, {dialect.field("e.data", "name", "text")} AS name,
+  {dialect.field("e.data", "kind", "text")} AS kind, e.service, {dialect.at("e.occurred_ns")} AS started_at,
+  {dialect.field("e.data", "duration_ms", "real")} AS duration_ms,
+  {dialect.field("e.data", "status", "text")} AS status, c.body AS attributes
+FROM hub_events e LEFT JOIN hub_contents c ON c.id = {dialect.field("e.content", "attributes", "integer")}
+WHERE e.type = '{SPAN_EVENT}'
 """
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from hub.cli.calls import calls
+from hub.cli.collect import collect
 from hub.cli.config import config
 from hub.cli.demo import demo
 from hub.cli.diff import diff
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "replay": replay,
     "diff": diff,
     "import": import_,
+    "collect": collect,
     "doctor": doctor,
     "migrate": migrate,
     "rebuild": rebuild,

@@ -3,6 +3,7 @@ OpenInference's and Traceloop's. Of several names the first one that a span has 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -164,6 +165,18 @@ def params_of(attributes: Mapping[str, Any], invocation: Mapping[str, Any]) -> d
     """The request's parameters. *invocation*: OpenInference's llm.invocation_parameters."""
     own = {key: value for key, names in PARAMS.items() if (value := first(attributes, names)) is not None}
     return {**invocation, **own}
+
+
+_CONTENT = re.compile(
+    r"(gen_ai\.(prompt|completion|input|output|system_instructions|tool\.(call\.)?(arguments|result|definitions)))"
+    r"|(llm\.(input|output)_messages|llm\.prompts|llm\.completions|input\.value|output\.value)"
+    r"|(traceloop\.entity\.(input|output)|tool\.parameters|retrieval\.documents|embedding\.embeddings)"
+)
+
+
+def named_content(name: str) -> bool:
+    """Whether prompts, answers or what tools were given stands under *name*."""
+    return _CONTENT.match(name) is not None
 
 
 def chunk_times(events: Iterator[tuple[str, int]]) -> list[int]:

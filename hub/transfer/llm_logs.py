@@ -21,12 +21,12 @@ from hub.config import Settings
 from hub.errors import FileRefused
 from hub.extractors.requests import PARAMS, allowed
 from hub.outcomes import RequestFacts, ResponseFacts
+from hub.retelling import Retelling, Told
 from hub.transfer.found import Broken, Found
 from hub.transfer.lines import json_in
 from hub.transfer.llm_messages import Row, began_ns, counts
 from hub.transfer.llm_responses import Responses
 from hub.transfer.llm_turns import Turns
-from hub.retelling import Retelling, Told
 
 _PAGE = 200
 
