@@ -32,6 +32,7 @@ class Told:
     duration_ms: float | None
     request: RequestFacts
     response: ResponseFacts
+    ttft_ms: float | None = None
     status: str = "ok"
     session_id: str | None = None
     user_id: str | None = None
@@ -87,8 +88,10 @@ class Retelling:
             raise ValueError("it cannot be recorded")
         for record in self._records:
             record["id"] = uuid7_at(began, seed + b"\0" + record["type"].encode())
-            if told.duration_ms is None and record["type"] == "llm:response":
-                record["data"]["duration_ms"] = None
+            if record["type"] == "llm:response":
+                record["data"]["ttft_ms"] = told.ttft_ms
+                if told.duration_ms is None:
+                    record["data"]["duration_ms"] = None
         return self._records
 
     def next_seq(self) -> int:

@@ -4,12 +4,13 @@ OpenInference's and Traceloop's. Of several names the first one that a span has 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
 from hub import semconv
+from hub.extractors.usage import usage_of as vendors_usage
 
 Names = tuple[str, ...]
 
@@ -155,10 +156,12 @@ def _listed(value: Any) -> Any:
 
 
 def usage_of(attributes: Mapping[str, Any]) -> dict[str, int] | None:
-    """Inclusive token counts, as all dialects have them; None when nothing is known."""
+    """Inclusive token counts, as all dialects have them; None when nothing is known. What is left out is taken from
+    the vendor's own usage, of which Logfire keeps a copy."""
     found = {key: first(attributes, names) for key, names in USAGE.items()}
     known = {key: value for key, value in found.items() if isinstance(value, int) and not isinstance(value, bool)}
-    return known or None
+    raw = vendors_usage(decoded(attributes.get("gen_ai.usage.raw"))) or {}
+    return {**{key: count for key, count in raw.items() if count is not None}, **known} or None
 
 
 def params_of(attributes: Mapping[str, Any], invocation: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,9 +182,7 @@ def named_content(name: str) -> bool:
     return _CONTENT.match(name) is not None
 
 
-def chunk_times(events: Iterator[tuple[str, int]]) -> list[int]:
-    """When pieces of a streamed answer came, of span events that tell of them."""
-    return [at for name, at in events if name in _CHUNKS]
-
-
-_CHUNKS = frozenset({"First Token Stream Event", "gen_ai.content.completion.chunk", "llm.content.completion.chunk"})
+CHUNKS: Final = frozenset(
+    {"First Token Stream Event", "gen_ai.content.completion.chunk", "llm.content.completion.chunk"}
+)
+"""Span events that tell of a piece of a streamed answer."""

@@ -22,17 +22,37 @@ _MS = 10**6
 
 def is_call(span: Span) -> bool:
     """Whether *span* is of one call of a model, not of an agent, a tool or other work around it."""
-    return named.operation_of(span.attributes) in named.INFERENCES
+    return named.operation_of(span.attributes) in named.INFERENCES and not _is_followed(span)
+
+
+def _is_followed(span: Span) -> bool:
+    """Whether Logfire tells of the call once more, in a record of its own when the stream has ended."""
+    own = span.attributes
+    is_open = first(own, named.RESPONSE_ID) is None and named.usage_of(own) is None and span.status != "error"
+    return is_open and own.get(_LOGFIRE) in ("span", "pending_span")
+
+
+_LOGFIRE = "logfire.span_type"
+
+
+def _streamed_ns(span: Span) -> int | None:
+    """How long the stream took of which *span* is Logfire's record at its end; None of any other span."""
+    took = span.attributes.get("duration")
+    if span.attributes.get(_LOGFIRE) != "log" or not isinstance(took, float) or not 0 <= took < 10**6:
+        return None
+    return round(took * 10**9)
 
 
 def told(span: Span) -> Told:
     """The call of a span for which `is_call` holds."""
-    key = f"{span.trace_id}{span.span_id}"
+    key, streamed_ns = f"{span.trace_id}{span.span_id}", _streamed_ns(span)
+    began_ns = span.start_ns - (streamed_ns or 0)
     return Told(
         key=f"otlp {key}",
         call_id=call_id_of(span) or uuid7_from(span.start_ns // _MS, bytes.fromhex(key)),
-        began_ns=span.start_ns,
-        duration_ms=(span.end_ns - span.start_ns) / _MS,
+        began_ns=began_ns,
+        duration_ms=(span.end_ns - began_ns) / _MS,
+        ttft_ms=_ttft_ms(span),
         session_id=_text(first(span.attributes, named.SESSION)),
         user_id=_text(first(span.attributes, named.USER)),
         status="error" if span.status == "error" else "ok",
@@ -74,7 +94,7 @@ def _asked(span: Span) -> RequestFacts:
         "messages": messages.asked(span),
         "tools": messages.tools(span),
         "params": allowed(named.params_of(own, invocation)),
-        "stream": bool(invocation.get("stream") if stream is None else stream),
+        "stream": bool(invocation.get("stream") if stream is None else stream) or _streamed_ns(span) is not None,
         "server_address": _address(own),
     }
 
@@ -87,23 +107,43 @@ def _address(own: Mapping[str, Any]) -> str | None:
     return f"{host}:{port}" if isinstance(port, int) and port not in (80, 443) else host
 
 
+def _chunk_times(span: Span) -> list[int]:
+    """When pieces of a streamed answer came, so far as events tell."""
+    return [event.at_ns for event in span.events if event.name in named.CHUNKS]
+
+
+def _ttft_ms(span: Span) -> float | None:
+    told = first(span.attributes, named.TTFT_SECONDS)
+    if isinstance(told, int | float):
+        return told * 1e3
+    return min(((at - span.start_ns) / _MS for at in _chunk_times(span) if at >= span.start_ns), default=None)
+
+
 def _answered(span: Span) -> ResponseFacts:
     own = span.attributes
-    chunks = named.chunk_times((event.name, event.at_ns) for event in span.events)
+    chunks = _chunk_times(span)
     found: ResponseFacts = {
         "model": _text(first(own, named.RESPONSE_MODEL)),
         "usage": named.usage_of(own),
         "finish_reasons": list(_reasons(decoded(first(own, named.FINISH_REASONS)))) or None,
-        "response_id": _text(first(own, named.RESPONSE_ID)),
+        "response_id": _text(first(own, named.RESPONSE_ID)) or _id_in(own),
         "messages": messages.answered(span),
         "status_code": _integer(first(own, named.STATUS_CODE)),
         "chunk_count": len(chunks) if len(chunks) > 1 else None,
     }
     if span.status == "error":
         raised = next((event.attributes for event in span.events if event.name == "exception"), {})
+        if found["response_id"] is None and found["model"] == first(own, named.REQUEST_MODEL):
+            found["model"] = None  # Logfire's guess
         found["error_type"] = _text(first(own, named.ERROR_TYPE)) or _text(raised.get("exception.type"))
         found["error_message"] = _text(raised.get("exception.message")) or span.status_message
     return found
+
+
+def _id_in(own: Mapping[str, Any]) -> str | None:
+    """The id in OpenInference's copy of the answer."""
+    answer = decoded(own.get("output.value")) if own.get("output.mime_type") == "application/json" else None
+    return _text(answer.get("id")) if isinstance(answer, dict) else None
 
 
 def _reasons(found: Any) -> Iterator[str]:
