@@ -22,12 +22,14 @@ from storage.query import Limits, Params, Result, Shadow
 from storage.read_side import open_read_side
 from storage.reading import LogState, log_page, log_state, stream_page
 from storage.search_find import Found, Search, find
+from storage.tombstones import id_bound
 
 Where = str | Mapping[str, object]
 """SQL over the columns of llm_calls, or column to wanted value (None: the column is null)."""
 
 _NEWEST = "ORDER BY started_at DESC, call_id DESC"
 _PAGE = 500
+_DAY_NS = 86_400 * 10**9
 _REF = re.compile(r"@(?:last|-(\d{1,9}))")
 
 
@@ -241,6 +243,28 @@ class Reader:
             if len(page) < _PAGE:
                 return found
 
+    def trace(self, trace_id: str, around_ns: int) -> list[dict[str, Any]]:
+        """The calls and spans of a trace, by their start.
+
+        Args:
+            around_ns: UTC Unix ns. Calls begun more than a day before or after are left out.
+        Returns: Of each span_id, parent_span_id, name, kind, service, started_at, duration_ms, status, and call_id,
+            which is None of what is no call.
+        """
+        limits = Limits(rows=100_000, bytes=256 << 20)
+        columns = "span_id, parent_span_id, service, started_at, duration_ms, status"
+        spans = f"SELECT {columns}, kind, name, NULL AS call_id FROM llm_spans WHERE trace_id = ?"
+        calls = (
+            f"SELECT {columns}, 'CLIENT' AS kind, operation, request_model, call_id FROM llm_calls"
+            " WHERE trace_id = ? AND call_id >= ? AND call_id < ?"
+        )
+        near = (id_bound(around_ns - _DAY_NS), id_bound(around_ns + _DAY_NS))
+        found = self._store.sql(spans, (trace_id,), limits=limits).dicts()
+        for row in self._store.sql(calls, (trace_id, *near), limits=limits).dicts():
+            row["name"] = " ".join(filter(None, (row.pop("operation"), row.pop("request_model"))))
+            found.append(row)
+        return sorted(found, key=lambda row: str(row["started_at"]))
+
     def rows_of(self, view: str, call_id: str, order: str) -> list[dict[str, Any]]:
         """Rows of one of the public views that belong to a call."""
         limits = Limits(rows=100_000, bytes=256 << 20)
@@ -291,6 +315,12 @@ class StoredCall(Mapping[str, Any]):
     def events(self) -> list[dict[str, Any]]:
         """Rows of llm_events, without content."""
         return self._reader.rows_of("llm_events", self.id, "position")
+
+    @cached_property
+    def trace(self) -> list[dict[str, Any]]:
+        """What is known of the trace around it, see `Reader.trace`; empty where it has none."""
+        trace_id, began = self["trace_id"], self["started_unix"]
+        return [] if trace_id is None or began is None else self._reader.trace(trace_id, round(began * 10**9))
 
     @property
     def request_text(self) -> str:

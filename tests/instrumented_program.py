@@ -45,7 +45,8 @@ def _openinference(client: openai.OpenAI) -> Callable[[], object]:
 
     provider = _provider()
     OpenAIInstrumentor().instrument(tracer_provider=provider)
-    return provider.shutdown  # type: ignore[no-any-return]
+    finish: Callable[[], object] = provider.shutdown
+    return finish
 
 
 def _traceloop(client: openai.OpenAI) -> Callable[[], object]:
@@ -53,7 +54,8 @@ def _traceloop(client: openai.OpenAI) -> Callable[[], object]:
 
     provider = _provider()
     OpenAIInstrumentor().instrument(tracer_provider=provider)
-    return provider.shutdown  # type: ignore[no-any-return]
+    finish: Callable[[], object] = provider.shutdown
+    return finish
 
 
 def _logfire(client: openai.OpenAI) -> Callable[[], object]:
@@ -61,7 +63,8 @@ def _logfire(client: openai.OpenAI) -> Callable[[], object]:
 
     logfire.configure(send_to_logfire=False, console=False)  # spans go to OTEL_EXPORTER_OTLP_ENDPOINT all the same
     logfire.instrument_openai(client)
-    return logfire.shutdown
+    finish: Callable[[], object] = logfire.shutdown
+    return finish
 
 
 INSTRUMENTATIONS = {"openinference": _openinference, "traceloop": _traceloop, "logfire": _logfire}

@@ -19,7 +19,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from typer.testing import CliRunner
 
+from hub.cli.main import app
+from hub.cli.trace import lines
 from hub.config import Settings, load
 from hub.errors import ConfigError, StoreUnavailable
 from hub.received.intake import Intake
@@ -83,7 +86,7 @@ def attributes(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"key": key, "value": {kinds[type(value)]: value}} for key, value in values.items()]
 
 
-def span(span_id: str, name: str = "work", parent: str = "", **values: Any) -> dict[str, Any]:
+def span(span_id: str, name: str = "work", parent: str = "", **values: object) -> dict[str, Any]:
     return {
         "traceId": TRACE,
         "spanId": span_id,
@@ -191,7 +194,8 @@ def test_deep_and_wide_attributes_are_kept_within_bounds(sender: Sender) -> None
     deep: dict[str, Any] = {"stringValue": "bottom"}
     for _ in range(200):
         deep = {"arrayValue": {"values": [deep]}}
-    wide = span(TWO, **{f"key{number}": number for number in range(100_000)})
+    many: dict[str, Any] = {f"key{number}": number for number in range(100_000)}
+    wide = span(TWO, **many)
     answer = sender.spans({**span(ONE), "attributes": [{"key": "deep", "value": deep}]}, wide)
     assert answer.status == 200
     kept = {one["span_id"]: json.loads(one["attributes"]) for one in sender.rows("SELECT * FROM llm_spans")}
@@ -293,3 +297,23 @@ def test_the_command_takes_spans_until_it_is_stopped(tmp_path: Path) -> None:
         assert process.wait(20) == 0
         assert "1 spans were taken" in process.stderr.read()
     assert len(rows(tmp_path / "calls.db", "SELECT * FROM llm_calls")) == 1
+
+
+def test_a_call_is_shown_within_its_trace(sender: Sender) -> None:
+    sender.spans(span(ONE, "GET /kettles"), span(TWO, "render", ONE), service="shop")
+    sender.spans(call(THREE, ONE), call("00000000000000a4", "00000000000000ff"))
+    found = CliRunner().invoke(app, ["show", "--trace", "--db", str(sender.path), "--json", "@last"])
+    told = json.loads(found.output)
+    assert {one["span_id"]: one["name"] for one in told} == {
+        ONE: "GET /kettles",
+        TWO: "render",
+        THREE: "chat gpt-4o-mini",
+        "00000000000000a4": "chat gpt-4o-mini",
+    }
+    drawn = [(line.branches, line.span["span_id"]) for line in lines(sorted(told, key=lambda one: one["span_id"]))]
+    assert drawn == [("", ONE), ("├─ ", TWO), ("└─ ", THREE), ("", "00000000000000a4")]
+
+
+def test_a_trace_that_goes_in_circles_is_drawn_all_the_same() -> None:
+    circle = [{"span_id": one, "parent_span_id": two} for one, two in (("a", "b"), ("b", "a"), ("c", "c"))]
+    assert [line.span["span_id"] for line in lines(circle)] == ["c", "a", "b"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hub.cli import shapes
+from hub.cli import trace as tree
 from hub.cli.calls import COLOURS, model_of, preview
 from hub.cli.opening import chosen_by, is_missing, open_for_reading, place
 from hub.cli.options import Db, Json, chosen_format
@@ -40,6 +41,7 @@ def show(
     raw: Annotated[
         bool, typer.Option("--raw", help="The stored events with their content, wire bodies included.")
     ] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="The trace around it, as a tree.")] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Long messages whole; otherwise 4,000 characters of each.")
     ] = False,
@@ -51,7 +53,12 @@ def show(
         where = f"{place(reader.settings)}, chosen by {chosen_by(reader.settings)}"
         raise NotFound("call", call_id, f"there is no store yet ({where}); hub demo makes one")
     call = reader.call(call_id)
-    if raw:
+    if trace:
+        if form == "json":
+            write_json(call.trace)
+        else:
+            console().print(tree.table(call.trace, call.id))
+    elif raw:
         write_json([dict(record) for record in call.content])
     elif form == "json":
         write_json(call.as_json())
