@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner, Result
 
-from hub.cli.erase import moment
+from hub.cli.instants import instant
 from hub.cli.main import app
 from hub.log import Priority, Stream
 from hub.store import Erasure
@@ -113,7 +113,7 @@ def test_erase_only_of_calls_begun_before(run: Command, store: SQLiteStore) -> N
     ],
 )
 def test_a_time_is_utc_unless_it_says_otherwise(text: str, ns: int) -> None:
-    assert moment(text) == ns
+    assert instant(text, "--before") == ns
 
 
 def test_a_dry_run_of_erase_changes_nothing(run: Command, store: SQLiteStore, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_dry_run_of_erase_changes_nothing(run: Command, store: SQLiteStore, tm
         ((), "name one of"),
         (("--user", "u1", "--session", "s"), "name one of"),
         (("--user", "u1"), "say --yes"),
-        (("--user", "u1", "--before", "soon", "--yes"), "is no time"),
+        (("--user", "u1", "--before", "soon", "--yes"), "--before takes a day"),
     ],
 )
 def test_erase_asks_for_what_it_needs(run: Command, store: SQLiteStore, args: tuple[str, ...], words: str) -> None:
@@ -283,7 +283,7 @@ def test_prune_asks_for_what_it_needs(run: Command, store: SQLiteStore, args: tu
 def test_long_work_tells_how_far_it_is(run: Command, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hub.cli.progress._QUIET_SECONDS", 0.0)
     result = run("prune", "--calls-older-than", "30d")
-    assert "Pruning calls: 100%" in result.stderr
+    assert "Deleting what nothing refers to: 20%" in result.stderr
     assert json.loads(result.stdout)["calls"] == 11
 
 

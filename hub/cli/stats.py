@@ -10,7 +10,7 @@ import typer
 
 from hub.cli import hourly, shapes
 from hub.cli.instants import instant
-from hub.cli.opening import is_missing, open_for_reading, say_empty
+from hub.cli.opening import open_for_reading, say_empty
 from hub.cli.options import Csv, Db, Json, Jsonl, chosen_format
 from hub.cli.output import console, write_rows
 
@@ -60,9 +60,9 @@ def stats(
     if start is not None and end is not None and start >= end:
         raise typer.BadParameter("--until has to be an hour or more behind --since")
     reader = open_for_reading(db)
-    groups = {} if is_missing(reader) else hourly.grouped(reader, dimensions, since=start, until=end)
+    groups = {} if reader.is_missing() else hourly.grouped(reader, dimensions, since=start, until=end)
     if not groups:
-        say_empty(reader.settings, filtered=(since or until) is not None and not is_missing(reader))
+        say_empty(reader.settings, filtered=(since or until) is not None and not reader.is_missing())
         if form == "table":
             return
     rows = [{**dict(zip(dimensions, key, strict=True)), **group.row()} for key, group in groups.items()]
