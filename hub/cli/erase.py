@@ -121,11 +121,9 @@ def _would_erase(store: SqlStore, what: Erasure, *, ask: bool) -> ErasureReport:
 
 
 def _subject(what: Erasure) -> str:
-    kind, value = next(
-        (kind, value)
-        for kind, value in (("call", what.call_id), ("session", what.session_id), ("user", what.user_id))
-        if value is not None
-    )
+    from storage.tombstones import predicate
+
+    kind, value = predicate(what)
     return f"{kind} {value} of project {what.project}"
 
 

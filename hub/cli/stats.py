@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,16 +87,18 @@ def _near(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"take one of {', '.join(known)}"
 
 
-def _hour(text: str | None, option: str, *, up: bool = False) -> datetime | None:
-    """The beginning of the hour of *text*, or, with *up*, of the first hour that begins from then on."""
+def _hour(text: str | None, option: str, *, up: bool = False) -> str | None:
+    """When the hour of *text* begins, as in the views, or, with *up*, the first hour that begins from then on."""
+    from storage import projections
+    from storage.rollups import HOUR_NS
+
     if text is None:
         return None
     ns = instant(text, option)
-    hours = -(-ns // (3_600 * 10**9)) if up else ns // (3_600 * 10**9)
-    try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
-    except OverflowError:
-        raise typer.BadParameter(f"{option}: {text!r} lies outside of all calendars") from None
+    begins = projections.instant((-(-ns // HOUR_NS) if up else ns // HOUR_NS) * HOUR_NS)
+    if begins is None:
+        raise typer.BadParameter(f"{option}: {text!r} lies outside of all calendars")
+    return begins
 
 
 def _sorting(sort: str | None, columns: Sequence[str]) -> tuple[str, bool] | None:
