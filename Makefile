@@ -25,7 +25,8 @@ demo: $(READY)
 	@HUB_SPOOL_DIR=$${HUB_SPOOL_DIR:-.hub-spool} $(BIN)/hub demo $(ARGS)
 
 test: lint
-	$(BIN)/pytest -n auto
+	@# Tests start hundreds of programs: where bytecode is not kept, each compiles the hub anew.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto
 
 lint: $(READY)
 	$(BIN)/ruff format --check

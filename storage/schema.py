@@ -7,6 +7,8 @@ migration and storage/schema.sql to what is said here.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     TIMESTAMP,
     BigInteger,
@@ -20,7 +22,6 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    TextClause,
     UniqueConstraint,
     text,
 )
@@ -37,7 +38,7 @@ Instant = Text().with_variant(TIMESTAMP(timezone=True), "postgresql")  # SQLite 
 Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only under the name INTEGER
 
 
-def _where(condition: str) -> dict[str, TextClause]:
+def _where(condition: str) -> dict[str, Any]:
     """What makes an index partial on both engines."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 

@@ -9,43 +9,34 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from hub.cli.instants import instant
-from hub.cli.main import app
 from hub.log import Priority, Stream
 from hub.store import Erasure
 from storage.sqlite import SQLiteStore
+from tests.cli_kit import HUB, Command, commands, settle
 from tests.factories import SECOND, Factory
 from tests.spools import body, make_spool, new_id
-from tests.test_cli import HUB
 
-Command = Callable[..., Result]
 DAY = 86_400 * SECOND
 
 
 @pytest.fixture
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    for name in os.environ:
-        if name.startswith(("HUB_", "OTEL_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HUB_DB_URL", str(tmp_path / "calls.db"))
-    monkeypatch.setenv("HUB_SPOOL_DIR", str(tmp_path / "spool"))
-    monkeypatch.setenv("HUB_PROJECT", "shop")
-    monkeypatch.chdir(tmp_path)
-    return dict(os.environ)
+    return settle(
+        tmp_path, monkeypatch, HUB_DB_URL=tmp_path / "calls.db", HUB_SPOOL_DIR=tmp_path / "spool", HUB_PROJECT="shop"
+    )
 
 
 @pytest.fixture
 def run(env: dict[str, str]) -> Command:
-    runner = CliRunner()
-    return lambda *args: runner.invoke(app, list(args))
+    return commands()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +49,8 @@ def demo(
 
     Needs no network and no key. Run again, it adds another day's calls to the same store.
     """
+    from storage import open_store
+
     check("providers")
     try:
         from hub.demo import day
@@ -57,6 +60,8 @@ def demo(
         say("hub: the demo drives OpenAI's own SDK, which is not installed; run: pip install 'llm-hub[demo]'")
         raise typer.Exit(USAGE) from None
     url = _store_url(db)
+    with closing(open_store(url)) as store:
+        store.checkpoint("demo")  # a store that cannot be used is told of before the day, not after it
     screen = _screen()
     with _progress("A day in the shop: chats, agents with tools, streams, retries ..."):
         done = day.run(url)
