@@ -18,8 +18,11 @@ ContentRef = NewType("ContentRef", str)
 Content = Any
 """What JSON can hold."""
 
+Advance = Callable[[int, int], None]
+"""Told now and then how many of how many are done; of 0: nobody knows how many there are."""
+
 Progress = Callable[[str, int, int], None]
-"""Told now and then what is being done, and how much of how much is."""
+"""The same of each of several phases, which is named first."""
 
 
 @dataclass(frozen=True, slots=True)

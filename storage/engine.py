@@ -90,10 +90,6 @@ class Connection(Protocol):
         """Run one statement for each of *rows*."""
         ...
 
-    def stream(self, sql: str, values: Sequence[Any] = (), /) -> Iterator[Any]:
-        """The rows of a SELECT that may be too many for memory. Within a transaction."""
-        ...
-
     def json_path(self, path: str | None) -> str | None:
         """A path such as `$.content[0].text` as this engine's views read it."""
         ...

@@ -9,7 +9,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
-from itertools import count
 from typing import Any, Final
 
 import psycopg
@@ -19,7 +18,6 @@ from hub.polite import Rest
 from storage.engine import Engine, Insert, Lookup, RangeLookup, insert_sized
 
 _TIMESTAMPTZ = 1184
-_STREAMED = 500
 _STEP = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)|\[(\d+)\]")
 
 
@@ -38,7 +36,6 @@ class PostgresConnection:
         raw.adapters.register_dumper(int, _Int)
         raw.adapters.register_dumper(int, Int8BinaryDumper)
         self._types: dict[Insert, list[int]] = {}
-        self._cursors = count()
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
         return self.raw.execute(*_statement(sql, values))
@@ -46,12 +43,6 @@ class PostgresConnection:
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         with self.raw.cursor() as cursor:
             cursor.executemany(_translated(sql), rows)
-
-    def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
-        with self.raw.cursor(f"hub_{next(self._cursors)}") as cursor:
-            cursor.itersize = _STREAMED
-            cursor.execute(*_statement(sql, values))
-            yield from cursor
 
     def json_path(self, path: str | None) -> str | None:
         return None if path is None else _as_array(path)

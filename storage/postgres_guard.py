@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hub.errors import QueryRefused
 from storage.engine import Connection
 from storage.postgres_lexer import Token
 from storage.postgres_rules import (
@@ -31,6 +30,7 @@ from storage.postgres_rules import (
     TYPES,
     WRITES,
 )
+from storage.query import not_a_read, not_allowed, not_alone, quoted, wrong_sql
 
 _LOOK_UP = """
 SELECT 'relation', relname::text FROM pg_catalog.pg_class
@@ -58,11 +58,11 @@ def check(statement: Sequence[Token], views: Mapping[str, Sequence[str]], schema
     """
     body = statement[:-1] if statement and statement[-1].says(";") else statement
     if any(token.says(";") for token in body):
-        raise QueryRefused("this is more than one statement", "run them one by one")
+        raise not_alone()
     body = _read_in(body, views)
     names = sorted({token.value for token in body if token.names})
     known: dict[str, set[str]] = {}
-    for kind, name in connection.execute(_LOOK_UP, (names, _quoted(schema), *[names] * 5)):
+    for kind, name in connection.execute(_LOOK_UP, (names, quoted(schema), *[names] * 5)):
         known.setdefault(kind, set()).add(name)
     _Names(views, schema, known).check(body)
 
@@ -76,12 +76,11 @@ def _read_in(body: Sequence[Token], views: Mapping[str, Sequence[str]]) -> Seque
             start = next((at + 1 for at, token in enumerate(body) if token.says(")")), len(body))
             wrong = [token.value for token in body[2 : start - 1] if not token.says(",", *EXPLAIN_OPTIONS)]
             if wrong:
-                raise _refused(f"EXPLAIN with {wrong[0].upper()}", views)
+                raise not_allowed(f"EXPLAIN with {wrong[0].upper()}", views)
         while start < len(body) and body[start].says("analyze", "verbose"):
             start += 1
     if start == len(body) or not body[start].says("select", "with", "values"):
-        reason = f"{body[start].value.upper()} is not a read" if start < len(body) else "there is no SQL to run"
-        raise QueryRefused(reason, "write one SELECT over the views: " + ", ".join(views))
+        raise not_a_read(body[start].value if start < len(body) else "", views)
     return body[start:]
 
 
@@ -107,7 +106,7 @@ class _Names:
             wrong = None
             depth += token.says("(") - token.says(")")
             if depth < 0:  # what runs around it would be closed
-                raise QueryRefused("a parenthesis is closed that was not opened", "correct the SQL and run it again")
+                raise wrong_sql("a parenthesis is closed that was not opened")
             if token.kind == "operator" and token.value not in OPERATORS:
                 wrong = f"the operator {token.value}"
             elif token.names:
@@ -120,7 +119,7 @@ class _Names:
                     or self._as_type(before, token, after)
                 )
             if wrong:
-                raise _refused(wrong, self._views)
+                raise not_allowed(wrong, self._views)
 
     def _as_keyword(self, token: Token, after: Token) -> str | None:
         if token.kind == "name":
@@ -153,11 +152,3 @@ class _Names:
     def _as_type(self, before: Token, token: Token, after: Token) -> str | None:
         may_be = after.kind == "string" or before.says(*_BEFORE_TYPE)
         return f"the type {token.value}" if may_be and token.value in self._types else None
-
-
-def _refused(what: str, views: Mapping[str, Sequence[str]]) -> QueryRefused:
-    return QueryRefused(f"{what} is not allowed", "read the views: " + ", ".join(views))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Literal
 
 from hub.errors import QueryRefused
-from storage.query import Params
+from storage.query import Params, wrong_sql, wrong_values
 
 Kind = Literal["word", "name", "string", "number", "operator", "mark", "placeholder"]
 
@@ -30,7 +30,6 @@ _PLACEHOLDER = re.compile(r"\?|:[A-Za-z_][A-Za-z_0-9]*")
 _MARK = re.compile(r"::|:=|[()\[\],;.:]")
 _OPERATOR = re.compile(r"[+\-*/<>=~!@#%^&|`]+")
 _KEEPS_ITS_SIGN = frozenset("~!@#%^&|`")
-_ONE_EACH = "pass one value for each placeholder"
 _FOLD = str.maketrans({chr(upper): chr(upper + 32) for upper in range(ord("A"), ord("Z") + 1)})
 
 
@@ -189,20 +188,20 @@ def bound(sql: str, cut: Sequence[Token], params: Params) -> tuple[str, list[obj
 def _by_name(placeholders: Sequence[Token], params: Mapping[str, object]) -> Callable[[Token], object]:
     for token in placeholders:
         if not token.value:
-            raise QueryRefused("values are given by name, and there is a ?", _ONE_EACH)
+            raise wrong_values("values are given by name, and there is a ?")
         if token.value not in params:
-            raise QueryRefused(f":{token.value} has no value", _ONE_EACH)
+            raise wrong_values(f":{token.value} has no value")
     return lambda token: params[token.value]
 
 
 def _by_place(placeholders: Sequence[Token], params: Sequence[object]) -> Callable[[Token], object]:
     if named := next((token.value for token in placeholders if token.value), None):
-        raise QueryRefused(f":{named} has no value, or not by its name", _ONE_EACH)
+        raise wrong_values(f":{named} has no value, or not by its name")
     if len(placeholders) != len(params):
-        raise QueryRefused(f"there are {len(placeholders)} placeholders and {len(params)} values", _ONE_EACH)
+        raise wrong_values(f"there are {len(placeholders)} placeholders and {len(params)} values")
     places = dict(zip(placeholders, params, strict=True))
     return lambda token: places[token]
 
 
 def _unreadable(why: str) -> QueryRefused:
-    return QueryRefused(f"this SQL cannot be read: {why}", "correct the SQL and run it again")
+    return wrong_sql(f"this SQL cannot be read: {why}")

@@ -24,7 +24,7 @@ from storage.postgres_fetch import LimitReached, StatementFailed, fetch
 from storage.postgres_guard import check
 from storage.postgres_lexer import bound, tokens
 from storage.postgres_roles import ROLE_TO_TAKE_ON
-from storage.query import Limits, Params, Result, Shadow
+from storage.query import Limits, Params, Result, Shadow, no_such_column, no_such_view, quoted, wrong_sql
 from storage.views import VIEWS
 
 _LONGEST = 100_000
@@ -195,14 +195,9 @@ def _meaning(failed: StatementFailed, url: str, place: Place, limits: Limits) ->
     if state == "42501":
         return StoreUnavailable(shown(url), f"the login may not read ({text})", "run hub migrate --read-role again")
     if state == "42P01":
-        return QueryRefused(text, "the views are " + ", ".join(place.views))
+        return no_such_view(text, place.views)
     if state == "42703":
-        return QueryRefused(text, "hub sql --schema lists the columns of each view")
+        return no_such_column(text)
     if state == "42P18":
         return QueryRefused(text, "say what it is: CAST(? AS text)")
-    return QueryRefused(text, "correct the SQL and run it again")
-
-
-def quoted(name: str) -> str:
-    """*name* as an identifier."""
-    return '"' + name.replace('"', '""') + '"'
+    return wrong_sql(text)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hub.errors import QueryLimit
+from hub.errors import QueryLimit, QueryRefused
 
 Params = Sequence[object] | Mapping[str, object]
 """Values for ?, in order, or for :name, by name."""
@@ -44,3 +44,41 @@ class Result:
     def dicts(self) -> list[dict[str, Any]]:
         """Rows by column name. Of columns with the same name the last one stays."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+# What is refused on every engine, in the same words.
+
+
+def not_a_read(keyword: str, views: Iterable[str]) -> QueryRefused:
+    """*keyword*: what the statement begins with; empty when there is none."""
+    reason = f"{keyword.upper()} is not a read" if keyword else "there is no SQL to run"
+    return QueryRefused(reason, "write one SELECT over the views: " + ", ".join(views))
+
+
+def not_allowed(what: str, views: Iterable[str]) -> QueryRefused:
+    return QueryRefused(f"{what} is not allowed", "read the views: " + ", ".join(views))
+
+
+def not_alone() -> QueryRefused:
+    return QueryRefused("this is more than one statement", "run them one by one")
+
+
+def no_such_view(reason: str, views: Iterable[str]) -> QueryRefused:
+    return QueryRefused(reason, "the views are " + ", ".join(views))
+
+
+def no_such_column(reason: str) -> QueryRefused:
+    return QueryRefused(reason, "hub sql --schema lists the columns of each view")
+
+
+def wrong_values(reason: str) -> QueryRefused:
+    return QueryRefused(reason, "pass one value for each placeholder")
+
+
+def wrong_sql(reason: str) -> QueryRefused:
+    return QueryRefused(reason, "correct the SQL and run it again")
+
+
+def quoted(name: str) -> str:
+    """*name* as an identifier."""
+    return '"' + name.replace('"', '""') + '"'

@@ -7,6 +7,8 @@ migration and storage/schema.sql to what is said here.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     TIMESTAMP,
     BigInteger,
@@ -34,6 +36,12 @@ metadata = MetaData(
 String = Text().with_variant(Text(collation="C"), "postgresql")  # text sorts by bytes everywhere
 Instant = Text().with_variant(TIMESTAMP(timezone=True), "postgresql")  # SQLite keeps YYYY-MM-DDTHH:MM:SS.ffffffZ
 Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only under the name INTEGER
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """What makes an index partial on both engines."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
 
 events = Table(
     "hub_events",
@@ -71,8 +79,7 @@ events = Table(
         "ix_hub_events_contributed",
         "type",
         "position",
-        sqlite_where=text("type NOT IN ('llm:request','llm:request:debug','llm:response','llm:response:debug')"),
-        postgresql_where=text("type NOT IN ('llm:request','llm:request:debug','llm:response','llm:response:debug')"),
+        **_where("type NOT IN ('llm:request','llm:request:debug','llm:response','llm:response:debug')"),
     ),
     Index(
         "ix_hub_events_spans",
@@ -196,23 +203,10 @@ calls = Table(
     Column("output_parts", Integer, nullable=False),
     Index(None, "started_at"),
     Index(None, "request_model", "started_at"),
-    Index(
-        None, "session_id", sqlite_where=text("session_id IS NOT NULL"), postgresql_where=text("session_id IS NOT NULL")
-    ),
-    Index(
-        None,
-        "response_id",
-        "ended_ns",
-        sqlite_where=text("response_id IS NOT NULL"),
-        postgresql_where=text("response_id IS NOT NULL"),
-    ),
-    Index("ix_hub_calls_repeated", "call_id", sqlite_where=text("counted = 0"), postgresql_where=text("counted = 0")),
-    Index(
-        "ix_hub_calls_open",
-        "producer",
-        sqlite_where=text("status = 'running'"),
-        postgresql_where=text("status = 'running'"),
-    ),
+    Index(None, "session_id", **_where("session_id IS NOT NULL")),
+    Index(None, "response_id", "ended_ns", **_where("response_id IS NOT NULL")),
+    Index("ix_hub_calls_repeated", "call_id", **_where("counted = 0")),
+    Index("ix_hub_calls_open", "producer", **_where("status = 'running'")),
 )
 """A projection: one row per call, folded from its events by storage/projections.py. Most columns are llm_calls' own.
 

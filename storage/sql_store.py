@@ -17,6 +17,7 @@ from hub.polite import Rest, rest
 from hub.price_list import Prices
 from hub.pricing import PriceRow
 from hub.store import (
+    Advance,
     AppendResult,
     Content,
     ContentRef,
@@ -251,10 +252,10 @@ class SqlStore(ABC):
                 self._make_room,
                 self._tell,
                 wall=self._wall,
-                progress=progress or _unseen,
+                progress=progress or _silent,
             )
 
-    def rebuild(self, progress: Callable[[int, int], None] | None = None) -> int:
+    def rebuild(self, progress: Advance | None = None) -> int:
         """Make all projections again from the events, then put them in the place of the old ones at once.
 
         Others may go on writing meanwhile; they wait only at the end. Killed on the way it has changed nothing.
@@ -267,7 +268,7 @@ class SqlStore(ABC):
         return rebuilding.rebuild(self._apart, self._writing, progress or _silent, self._rest)
 
     def reprice(
-        self, scope: Scope | None = None, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
+        self, scope: Scope | None = None, *, dry_run: bool = False, progress: Advance | None = None
     ) -> Repriced:
         """Keep today's prices as new cards, and give the calls the costs that follow. What responses reported stays.
 
@@ -284,7 +285,7 @@ class SqlStore(ABC):
 
     # Search.
 
-    def follow_search(self, progress: Callable[[int, int], None] | None = None, *, enable: bool = False) -> int:
+    def follow_search(self, progress: Advance | None = None, *, enable: bool = False) -> int:
         """Bring the full-text index up to what the store holds now, in short steps beside the writers. Killed on the
         way, the next one goes on where it stopped.
 
@@ -382,9 +383,5 @@ class SqlStore(ABC):
             self._prices.load()
 
 
-def _unseen(words: str, done: int, total: int) -> None:
-    return
-
-
-def _silent(done: int, total: int) -> None:
+def _silent(*_told: object) -> None:
     return

@@ -23,9 +23,6 @@ class SQLiteConnection(sqlite3.Connection):
 
     engine: Final[Engine] = "sqlite"
 
-    def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
-        return iter(self.execute(sql, values))
-
     def json_path(self, path: str | None) -> str | None:
         return path
 

@@ -19,9 +19,24 @@ from typing import Any
 from urllib.parse import quote
 
 from hub.errors import ForeignStore, QueryRefused, StoreError, StoreUnavailable
-from storage.query import Limits, Params, Result, Shadow
+from storage.event_views import PREFIX
+from storage.query import (
+    Limits,
+    Params,
+    Result,
+    Shadow,
+    no_such_column,
+    no_such_view,
+    not_a_read,
+    not_allowed,
+    not_alone,
+    quoted,
+    wrong_sql,
+    wrong_values,
+)
 from storage.query_rules import FUNCTIONS, TABLE_FUNCTIONS, first_keyword
 from storage.sqlite_connection import SQLiteConnection
+from storage.sqlite_file import url_of
 from storage.views import VIEWS
 
 _PROGRESS_STEPS = 10_000
@@ -86,15 +101,15 @@ def public_columns(connection: sqlite3.Connection, path: Path) -> Shadow:
         found = {
             name: [column for (column,) in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
             for name in names
-            if name in VIEWS or name.startswith("llm_event_")
+            if name in VIEWS or name.startswith(PREFIX)
         }
     except sqlite3.Error as failed:
         raise _translated(failed, path, Limits()) from None
     if not found and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-        raise StoreUnavailable(_url(path), "it is empty", "trace a call first, or name another with --db")
+        raise StoreUnavailable(url_of(path), "it is empty", "trace a call first, or name another with --db")
     if "llm_calls" not in found:
         raise ForeignStore(
-            _url(path), "this is not a store of the hub", "name another file with --db, or run hub migrate"
+            url_of(path), "this is not a store of the hub", "name another file with --db, or run hub migrate"
         )
     return found
 
@@ -107,7 +122,7 @@ def read_only(path: Path) -> Iterator[SQLiteConnection]:
     """
     if not path.is_file():
         raise StoreUnavailable(
-            _url(path), "there is no such file", "trace a call first, or name another file with --db"
+            url_of(path), "there is no such file", "trace a call first, or name another file with --db"
         )
     connection = _connect(path)
     try:
@@ -165,11 +180,10 @@ def _check(sql: str, params: Params, shadow: Shadow) -> None:
     """Let SQLite resolve every name where nothing but public views exists. Nothing is run."""
     keyword = first_keyword(sql)
     if keyword not in ("SELECT", "WITH", "VALUES", "EXPLAIN"):
-        reason = f"{keyword} is not a read" if keyword else "there is no SQL to run"
-        raise QueryRefused(reason, "write one SELECT over the views: " + ", ".join(shadow))
+        raise not_a_read(keyword, shadow)
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
         for view, columns in shadow.items():
-            empty.execute(f'CREATE TABLE "{view}" ({", ".join(_quoted(column) for column in columns)})')
+            empty.execute(f'CREATE TABLE "{view}" ({", ".join(quoted(column) for column in columns)})')
         empty.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')").fetchall()
         modules = {name for (name,) in empty.execute("SELECT name FROM pragma_module_list")} - TABLE_FUNCTIONS
         guard = _Authorizer(lambda table, _column, _view: table not in modules and not table.startswith("sqlite_"))
@@ -249,38 +263,31 @@ def _names(cursor: sqlite3.Cursor) -> tuple[str, ...]:
 def _refusal(failed: Exception, denied: str | None, shadow: Shadow) -> QueryRefused:
     text = str(failed)
     if denied:
-        return QueryRefused(f"{denied} is not allowed", "read the views: " + ", ".join(shadow))
+        return not_allowed(denied, shadow)
     if "one statement" in text:
-        return QueryRefused("this is more than one statement", "run them one by one")
+        return not_alone()
     if text.startswith("no such table"):
-        return QueryRefused(text, "the views are " + ", ".join(shadow))
+        return no_such_view(text, shadow)
     if text.startswith("no such column"):
-        return QueryRefused(text, "hub sql --schema lists the columns of each view")
+        return no_such_column(text)
     if "binding" in text.lower() or "parameter" in text:
-        return QueryRefused(text, "pass one value for each placeholder")
-    return QueryRefused(text, "correct the SQL and run it again")
+        return wrong_values(text)
+    return wrong_sql(text)
 
 
 def _translated(failed: sqlite3.Error, path: Path, limits: Limits) -> QueryRefused | StoreError:
+    url = url_of(path)
     name, text = getattr(failed, "sqlite_errorname", None) or "", str(failed)
     if name.startswith("SQLITE_INTERRUPT"):
         return limits.too_long()
     if name.startswith(("SQLITE_TOOBIG", "SQLITE_NOMEM")):
         return limits.too_much()
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
-        return StoreUnavailable(_url(path), "it is locked by another program", "try again in a moment")
+        return StoreUnavailable(url, "it is locked by another program", "try again in a moment")
     if name.startswith("SQLITE_NOTADB"):
-        return ForeignStore(_url(path), "this is not a SQLite database", "name another file with --db")
+        return ForeignStore(url, "this is not a SQLite database", "name another file with --db")
     if name.startswith("SQLITE_CORRUPT"):
-        return StoreError(_url(path), f"the file is damaged ({text})", "run hub doctor, and restore the newest backup")
+        return StoreError(url, f"the file is damaged ({text})", "run hub doctor, and restore the newest backup")
     if name.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_PERM", "SQLITE_READONLY")):
-        return StoreUnavailable(_url(path), f"it cannot be read ({text})", "check the file, its folder and your rights")
-    return QueryRefused(text, "correct the SQL and run it again")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _url(path: Path) -> str:
-    return f"sqlite:///{path}"
+        return StoreUnavailable(url, f"it cannot be read ({text})", "check the file, its folder and your rights")
+    return wrong_sql(text)

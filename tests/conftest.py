@@ -100,6 +100,18 @@ def own_migrated_url() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def own_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
+    """As `sql_store`, for tests that make tables of their own; that of SQLite is made already."""
+    if request.param == "sqlite":
+        store: SqlStore = SQLiteStore(tmp_path / "calls.db")
+        store.checkpoint("made")
+    else:
+        store = PostgresStore(request.getfixturevalue("own_migrated_url"))
+    yield store
+    store.close()
+
+
 @pytest.fixture
 def own_postgres() -> Iterator[Server]:
     """A server that the test may stop and kill."""

@@ -11,19 +11,17 @@ from hub.events import EventRecord
 from storage import open_store
 from storage.engine import Connection, marks
 from storage.postgres import PostgresStore
-from storage.postgres_migrate import upgrade
 from storage.postgres_server import connect
 from storage.search import CARRIERS, carried
 from storage.search_find import Found, Search, find
 from storage.search_indexes import TABLES
 from storage.sql_store import SqlStore
+from tests.postgres_kit import migrate
 from tests.postgres_server import Server
 
 
 def postgres_store(url: str) -> PostgresStore:
-    connection = connect(url)
-    upgrade(connection, url)
-    connection.raw.close()
+    migrate(url)
     return PostgresStore(url)
 
 

@@ -5,49 +5,36 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import pty
 import re
-import select
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from hub.cli.main import COMMANDS, app
 from storage.sqlite import SQLiteStore
+from tests.cli_kit import HUB, Command, commands, on_a_terminal, settle
 from tests.factories import Factory
 from tests.filled_store import fill
 
-HUB = str(Path(sys.executable).parent / "hub")
 ROOT = Path(__file__).parent.parent
-
-Command = Callable[..., Result]
 
 
 @pytest.fixture
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment of its own for the commands, here and in processes: no settings, an empty data folder."""
-    for name in os.environ:
-        if name.startswith(("HUB_", "OTEL_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.chdir(tmp_path)
-    return dict(os.environ)
+    return settle(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def hub(env: dict[str, str]) -> Command:
     """Runs a command in this process."""
-    runner = CliRunner()
-    return lambda *args: runner.invoke(app, list(args))
+    return commands()
 
 
 @pytest.fixture(scope="session")
@@ -64,22 +51,6 @@ def db(filled: tuple[Path, list[str]]) -> str:
 @pytest.fixture
 def ids(filled: tuple[Path, list[str]]) -> list[str]:
     return filled[1]
-
-
-def on_a_terminal(args: list[str], env: dict[str, str], columns: int = 100) -> tuple[int, str]:
-    """Run the installed command on a terminal of its own."""
-    main, side = pty.openpty()
-    process = subprocess.Popen([HUB, *args], stdin=side, stdout=side, stderr=side, env={**env, "COLUMNS": str(columns)})
-    os.close(side)
-    seen = b""
-    while True:
-        try:
-            if select.select([main], [], [], 20)[0]:
-                seen += os.read(main, 65536)
-        except OSError:  # Linux says EIO when the other side is closed
-            break
-    os.close(main)
-    return process.wait(20), seen.decode().replace("\r\n", "\n")
 
 
 # Formats.

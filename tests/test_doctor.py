@@ -6,20 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import hub
 from hub.cli.checks import ADD_USAGE
-from hub.cli.main import app
 from hub.config import load
+from tests.cli_kit import Command, commands, settle
 from tests.filled_store import fill
-
-Command = Callable[..., Result]
 
 DIES = """
 import os, hub
@@ -43,13 +41,8 @@ for number in range(3):
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    for name in os.environ:
-        if name.startswith(("HUB_", "OTEL_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HUB_SPOOL_DIR", str(tmp_path / "spool"))
-    monkeypatch.setenv("HUB_DB_URL", str(tmp_path / "calls.db"))
-    runner = CliRunner()
-    return lambda *args: runner.invoke(app, list(args))
+    settle(tmp_path, monkeypatch, HUB_DB_URL=tmp_path / "calls.db", HUB_SPOOL_DIR=tmp_path / "spool")
+    return commands()
 
 
 def findings(result: Result) -> dict[str, dict[str, Any]]:

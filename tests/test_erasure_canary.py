@@ -26,11 +26,12 @@ from storage.postgres_server import connect
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
 from tests.canaries import MARK, Canaries
+from tests.contracts.case import LATER
+from tests.contracts.retention import hourly
 from tests.erasure_kit import KINDS, Somebody, late_events_of, others, records_of, talk, talk_more
 from tests.factories import SECOND, Factory
 from tests.hub_kit import running, select, store_path
 from tests.postgres_server import Server
-from tests.retention_contract import LATER, hourly
 from tests.spools import make_spool
 
 WORD = MARK.lower().encode()

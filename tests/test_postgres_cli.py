@@ -14,31 +14,23 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from hub.cli.main import app
 from storage import open_store
 from storage.migrate import REVISION
+from tests.cli_kit import HUB, Command, commands, settle
 from tests.factories import Factory
 from tests.filled_store import fill
 from tests.postgres_kit import connected
 from tests.postgres_server import Server
 from tests.postgres_shared import migrated_database, server_url
 
-HUB = str(Path(sys.executable).parent / "hub")
-
-Command = Callable[..., Result]
-
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    for name in os.environ:
-        if name.startswith(("HUB_", "OTEL_")) and name != "HUB_TEST_POSTGRES_URL":
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
-    runner = CliRunner()
-    return lambda *args: runner.invoke(app, list(args))
+    settle(tmp_path, monkeypatch)
+    return commands()
 
 
 @pytest.fixture(scope="module")

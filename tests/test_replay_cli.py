@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from hub.demo.server import LoopbackServer
+from tests.cli_kit import HUB, on_a_terminal
 from tests.hub_kit import KEY, MODEL, ask, store_path
 from tests.replay_kit import Bench, bench
-from tests.test_cli import HUB, on_a_terminal
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

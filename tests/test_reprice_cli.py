@@ -6,38 +6,29 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from hub.cli.instants import instant
-from hub.cli.main import app
 from hub.cli.reprice import _print
 from hub.config import load
 from hub.runtime import Hub
 from storage import open_store
 from storage.repricing import ModelCosts
+from tests.cli_kit import Command, commands, settle
 from tests.factories import START, Factory
 
-Command = Callable[..., Result]
 ACME = {"provider": "acme", "model": 'acme-1 "new"'}
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    for name in os.environ:
-        if name.startswith(("HUB_", "OTEL_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HUB_SPOOL_DIR", str(tmp_path / "spool"))
-    monkeypatch.setenv("HUB_DB_URL", str(tmp_path / "calls.db"))
-    monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.chdir(tmp_path)
-    runner = CliRunner()
-    return lambda *args: runner.invoke(app, list(args))
+    settle(tmp_path, monkeypatch, HUB_DB_URL=tmp_path / "calls.db", HUB_SPOOL_DIR=tmp_path / "spool", COLUMNS=140)
+    return commands()
 
 
 def write(tmp_path: Path, *calls: list[Any]) -> None:

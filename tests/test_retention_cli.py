@@ -9,43 +9,34 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from hub.cli.erase import moment
-from hub.cli.main import app
+from hub.cli.instants import instant
 from hub.log import Priority, Stream
 from hub.store import Erasure
 from storage.sqlite import SQLiteStore
+from tests.cli_kit import HUB, Command, commands, settle
 from tests.factories import SECOND, Factory
 from tests.spools import body, make_spool, new_id
-from tests.test_cli import HUB
 
-Command = Callable[..., Result]
 DAY = 86_400 * SECOND
 
 
 @pytest.fixture
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    for name in os.environ:
-        if name.startswith(("HUB_", "OTEL_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HUB_DB_URL", str(tmp_path / "calls.db"))
-    monkeypatch.setenv("HUB_SPOOL_DIR", str(tmp_path / "spool"))
-    monkeypatch.setenv("HUB_PROJECT", "shop")
-    monkeypatch.chdir(tmp_path)
-    return dict(os.environ)
+    return settle(
+        tmp_path, monkeypatch, HUB_DB_URL=tmp_path / "calls.db", HUB_SPOOL_DIR=tmp_path / "spool", HUB_PROJECT="shop"
+    )
 
 
 @pytest.fixture
 def run(env: dict[str, str]) -> Command:
-    runner = CliRunner()
-    return lambda *args: runner.invoke(app, list(args))
+    return commands()
 
 
 @pytest.fixture
@@ -113,7 +104,7 @@ def test_erase_only_of_calls_begun_before(run: Command, store: SQLiteStore) -> N
     ],
 )
 def test_a_time_is_utc_unless_it_says_otherwise(text: str, ns: int) -> None:
-    assert moment(text) == ns
+    assert instant(text, "--before") == ns
 
 
 def test_a_dry_run_of_erase_changes_nothing(run: Command, store: SQLiteStore, tmp_path: Path) -> None:
@@ -133,7 +124,7 @@ def test_a_dry_run_of_erase_changes_nothing(run: Command, store: SQLiteStore, tm
         ((), "name one of"),
         (("--user", "u1", "--session", "s"), "name one of"),
         (("--user", "u1"), "say --yes"),
-        (("--user", "u1", "--before", "soon", "--yes"), "is no time"),
+        (("--user", "u1", "--before", "soon", "--yes"), "--before takes a day"),
     ],
 )
 def test_erase_asks_for_what_it_needs(run: Command, store: SQLiteStore, args: tuple[str, ...], words: str) -> None:
@@ -283,7 +274,7 @@ def test_prune_asks_for_what_it_needs(run: Command, store: SQLiteStore, args: tu
 def test_long_work_tells_how_far_it_is(run: Command, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hub.cli.progress._QUIET_SECONDS", 0.0)
     result = run("prune", "--calls-older-than", "30d")
-    assert "Pruning calls: 100%" in result.stderr
+    assert "Deleting what nothing refers to: 20%" in result.stderr
     assert json.loads(result.stdout)["calls"] == 11
 
 

@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 
 from storage import open_store
-from storage.postgres_migrate import upgrade
-from storage.postgres_server import connect
 from storage.sql_store import SqlStore
+from tests.contracts.retention import DAY, dangling, everything, hourly, select, unreferenced
 from tests.factories import START, Factory
-from tests.retention_contract import DAY, dangling, everything, hourly, select, unreferenced
 
 REPOSITORY = Path(__file__).parents[1]
 _WORKS = """
@@ -36,11 +34,7 @@ print("done", flush=True)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'calls.db'}"
-    postgres_url: str = request.getfixturevalue("postgres_url")
-    connection = connect(postgres_url)
-    upgrade(connection, postgres_url)
-    connection.raw.close()
-    return postgres_url
+    return str(request.getfixturevalue("own_migrated_url"))
 
 
 @pytest.fixture

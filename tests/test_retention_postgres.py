@@ -16,23 +16,14 @@ from storage.postgres import PostgresStore
 from storage.postgres_migrate import upgrade
 from storage.postgres_server import connect
 from storage.sql_store import SqlStore
+from tests.contracts.retention import DAY, RetentionContract, everything, hourly, select, user
 from tests.factories import SECOND, Factory
-from tests.retention_contract import DAY, RetentionContract, everything, hourly, select, user
-
-
-@pytest.fixture
-def migrated(postgres_url: str) -> str:
-    """The URL of a database of the newest schema."""
-    connection = connect(postgres_url)
-    upgrade(connection, postgres_url)
-    connection.raw.close()
-    return postgres_url
 
 
 class TestPostgresRetention(RetentionContract):
     @pytest.fixture
-    def open_store(self, migrated: str) -> Callable[[], SqlStore]:
-        return lambda: PostgresStore(migrated)
+    def open_store(self, own_migrated_url: str) -> Callable[[], SqlStore]:
+        return lambda: PostgresStore(own_migrated_url)
 
 
 # Months.
@@ -41,8 +32,8 @@ MAY, JUNE, JULY = (int(datetime(2026, month, 1, tzinfo=UTC).timestamp()) * SECON
 
 
 @pytest.fixture
-def store(migrated: str) -> Iterator[PostgresStore]:
-    store = PostgresStore(migrated)
+def store(own_migrated_url: str) -> Iterator[PostgresStore]:
+    store = PostgresStore(own_migrated_url)
     yield store
     store.close()
 
@@ -90,8 +81,8 @@ def test_a_month_in_which_a_younger_event_stands_is_not_dropped(store: PostgresS
     assert "2026_05" not in tables(store)
 
 
-def test_a_writer_that_knew_a_dropped_month_makes_it_anew(migrated: str, store: PostgresStore) -> None:
-    writer = PostgresStore(migrated)
+def test_a_writer_that_knew_a_dropped_month_makes_it_anew(own_migrated_url: str, store: PostgresStore) -> None:
+    writer = PostgresStore(own_migrated_url)
     writer.append(calls_in(MAY, JULY))
     store.prune(calls_before_ns=JUNE)
     others = calls_in(MAY, project="lab")
@@ -122,12 +113,14 @@ def test_a_month_that_was_detached_and_is_needed_yet_is_put_back(store: Postgres
     assert [one for one in store.read_all().events if one["occurred_at"] < JUNE] == records
 
 
-def test_a_month_that_was_detached_is_put_back_by_a_writer_who_needs_it(migrated: str, store: PostgresStore) -> None:
+def test_a_month_that_was_detached_is_put_back_by_a_writer_who_needs_it(
+    own_migrated_url: str, store: PostgresStore
+) -> None:
     store.append(calls_in(MAY, JULY))
     before = hourly(store)
     with store._apart() as connection:
         connection.execute("ALTER TABLE hub_events DETACH PARTITION hub_events_2026_05")
-    writer = PostgresStore(migrated)
+    writer = PostgresStore(own_migrated_url)
     others = calls_in(MAY, project="lab")
     assert writer.append(others).new == 12
     writer.close()
@@ -140,11 +133,11 @@ def test_a_month_that_was_detached_is_put_back_by_a_writer_who_needs_it(migrated
 
 
 def test_pruning_does_not_fail_for_a_table_that_is_being_vacuumed(
-    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    own_migrated_url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
     store.append(calls_in(MAY, JULY))
-    with psycopg.connect(migrated) as other:
+    with psycopg.connect(own_migrated_url) as other:
         other.execute("LOCK TABLE hub_contents IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM does
         assert store.prune(bodies_before_ns=JUNE).contents == 6
 
@@ -155,12 +148,12 @@ def test_giving_room_back_says_nothing_of_what_an_erasure_cannot_reach(store: Po
 
 
 def test_a_long_transaction_delays_the_dropping_of_a_month_and_nothing_else(
-    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    own_migrated_url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
     store.append(calls_in(MAY, JULY))
     before = hourly(store)
-    with psycopg.connect(migrated) as reader:
+    with psycopg.connect(own_migrated_url) as reader:
         reader.execute("SELECT count(*) FROM hub_events")
         report = store.prune(calls_before_ns=JUNE)
         assert report.calls == 3
@@ -176,7 +169,7 @@ def test_a_long_transaction_delays_the_dropping_of_a_month_and_nothing_else(
 
 
 def test_a_tool_s_answer_is_not_left_with_a_call_whose_month_is_still_to_be_dropped(
-    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    own_migrated_url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
     tool = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
@@ -184,7 +177,7 @@ def test_a_tool_s_answer_is_not_left_with_a_call_whose_month_is_still_to_be_drop
     answered = [asks, {"role": "tool", "tool_call_id": "c1", "content": "found"}]
     for moment in (MAY, JULY):
         store.append(Factory(f"p{moment}", start=moment).call(answered, "so", session_id="s1"))
-    with psycopg.connect(migrated) as reader:
+    with psycopg.connect(own_migrated_url) as reader:
         reader.execute("SELECT count(*) FROM hub_events")
         assert store.prune(calls_before_ns=JUNE).notes
         live = everything(store)["hub_tool_results"]
@@ -198,12 +191,12 @@ def test_a_tool_s_answer_is_not_left_with_a_call_whose_month_is_still_to_be_drop
 
 
 def test_a_transaction_that_still_sees_what_was_erased_is_named(
-    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    own_migrated_url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_pruning, "_SNAPSHOTS_MAY_LAST", 0.2)
     monkeypatch.setattr(postgres_pruning, "_PATIENCE_MS", 200)
     store.append(Factory().call(user_id="u1"))
-    with psycopg.connect(migrated) as reader:
+    with psycopg.connect(own_migrated_url) as reader:
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         reader.execute("SELECT 1")
         report = store.erase(user())
@@ -213,11 +206,11 @@ def test_a_transaction_that_still_sees_what_was_erased_is_named(
     assert (report.events_redacted, report.complete) == (0, True)
 
 
-def test_a_table_in_use_is_named(migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_in_use_is_named(own_migrated_url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_pruning, "_SNAPSHOTS_MAY_LAST", 0.2)
     monkeypatch.setattr(postgres_pruning, "_PATIENCE_MS", 200)
     store.append(Factory().call(user_id="u1"))
-    with psycopg.connect(migrated) as reader:
+    with psycopg.connect(own_migrated_url) as reader:
         reader.execute("SELECT count(*) FROM hub_contents")
         report = store.erase(user())
         assert (report.events_redacted, report.complete) == (4, False)

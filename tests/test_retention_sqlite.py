@@ -9,7 +9,7 @@ import pytest
 
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
-from tests.retention_contract import RetentionContract
+from tests.contracts.retention import RetentionContract
 
 
 class TestSQLiteRetention(RetentionContract):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,22 +13,14 @@ from hub.errors import QueryRefused
 from storage import search_find, search_words
 from storage.postgres import PostgresStore
 from storage.sql_store import SqlStore
-from storage.sqlite import SQLiteStore
-from tests.factories import SECOND, START, Factory
-from tests.search_kit import assistant, calls_with, found, id_of, postgres_store, user
-
-LATER = START + 10**6 * SECOND
+from tests.contracts.case import LATER
+from tests.factories import Factory
+from tests.search_kit import assistant, calls_with, found, id_of, user
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
-    if request.param == "sqlite":
-        made: SqlStore = SQLiteStore(tmp_path / "calls.db")
-        made.checkpoint("made")
-    else:
-        made = postgres_store(request.getfixturevalue("postgres_url"))
-    yield made
-    made.close()
+@pytest.fixture
+def store(own_store: SqlStore) -> SqlStore:
+    return own_store
 
 
 @pytest.fixture

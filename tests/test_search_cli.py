@@ -7,22 +7,17 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from hub.cli.main import app
 from hub.reader import open_reader
 from storage.sqlite import SQLiteStore
 from storage.sqlite_file import write_lock
+from tests.cli_kit import Command, commands, on_a_terminal, settle
 from tests.factories import SECOND, START, Factory
 from tests.filled_store import HOSTILE, fill
-from tests.test_cli import on_a_terminal
-
-Command = Callable[..., Result]
 
 
 @pytest.fixture
@@ -34,13 +29,8 @@ def db(tmp_path: Path) -> str:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Runs a command in this process."""
-    for name in os.environ:
-        if name.startswith(("HUB_", "OTEL_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
-    runner = CliRunner()
-    return lambda *args: runner.invoke(app, ["search", *args])
+    settle(tmp_path, monkeypatch)
+    return commands("search")
 
 
 def test_it_is_off_and_says_how_to_turn_it_on(hub: Command, db: str) -> None:

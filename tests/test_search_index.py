@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +21,7 @@ from storage.search_indexes import TABLES
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
 from storage.sqlite_query import run, views
+from tests.contracts.case import LATER
 from tests.factories import SECOND, START, Factory
 from tests.postgres_server import Server
 from tests.search_kit import (
@@ -40,22 +40,15 @@ from tests.search_kit import (
 )
 from tests.test_schema import with_next
 
-LATER = START + 10**6 * SECOND
 MONTH = 31 * 24 * 3600 * SECOND
 CANARY = "qzxkvjwpqhgfbnmtyrueiolads"
 TAIL = CANARY[9:].encode()
 """Words that begin alike share their beginning in FTS5's pages."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
-    if request.param == "sqlite":
-        made: SqlStore = SQLiteStore(tmp_path / "calls.db")
-        made.checkpoint("made")
-    else:
-        made = postgres_store(request.getfixturevalue("postgres_url"))
-    yield made
-    made.close()
+@pytest.fixture
+def store(own_store: SqlStore) -> SqlStore:
+    return own_store
 
 
 @pytest.fixture

@@ -9,20 +9,15 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 import pytest
-from typer.testing import CliRunner, Result
 
-from hub.cli.main import app
 from hub.cli.values import value_of
+from tests.cli_kit import HUB, Command, commands, on_a_terminal, settle
 from tests.filled_store import fill
-from tests.test_cli import HUB, on_a_terminal
-
-Sql = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +28,9 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def sql(db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sql:
-    for name in os.environ:
-        if name.startswith(("HUB_", "OTEL_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HUB_DB_URL", db)
-    monkeypatch.setenv("HUB_SPOOL_DIR", str(tmp_path / "spool"))
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.chdir(tmp_path)
-    runner = CliRunner()
-    return lambda *args: runner.invoke(app, ["sql", *args])
+def sql(db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    settle(tmp_path, monkeypatch, HUB_DB_URL=db, HUB_SPOOL_DIR=tmp_path / "spool")
+    return commands("sql")
 
 
 # Values.
@@ -58,12 +46,12 @@ def sql(db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sql:
         ("SELECT ? AS a, :b AS b", "x' OR 1 = 1", "--", "-3"),
     ],
 )
-def test_values_are_given_by_name_or_in_order(sql: Sql, args: tuple[str, ...]) -> None:
+def test_values_are_given_by_name_or_in_order(sql: Command, args: tuple[str, ...]) -> None:
     result = sql(*args)
     assert json.loads(result.stdout) == [{"a": "x' OR 1 = 1", "b": -3}], result.stderr
 
 
-def test_a_value_may_have_the_signs_that_part_names_and_options(sql: Sql) -> None:
+def test_a_value_may_have_the_signs_that_part_names_and_options(sql: Command) -> None:
     result = sql("SELECT :a AS a, :b AS b, :c AS c", "-p", "a", "--db", "-p", "b", "x=y", "-p", "c", "")
     assert json.loads(result.stdout) == [{"a": "--db", "b": "x=y", "c": ""}]
 
@@ -84,7 +72,7 @@ def test_a_value_may_have_the_signs_that_part_names_and_options(sql: Sql) -> Non
         (("--schema", "llm_calls", "llm_events"), "one view, or nothing"),
     ],
 )
-def test_values_that_fit_nothing_are_refused(sql: Sql, args: tuple[str, ...], words: str) -> None:
+def test_values_that_fit_nothing_are_refused(sql: Command, args: tuple[str, ...], words: str) -> None:
     result = sql(*args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in " ".join(result.stderr.replace("│", " ").split())
@@ -108,7 +96,7 @@ def test_what_looks_like_a_number_is_one_and_quotes_make_text(text: str, value: 
     assert (found, type(found)) == (value, type(value))
 
 
-def test_a_number_is_compared_as_one_and_text_as_text(sql: Sql) -> None:
+def test_a_number_is_compared_as_one_and_text_as_text(sql: Command) -> None:
     count = "SELECT count(*) AS n FROM llm_calls WHERE total_tokens > :least AND session_id = :session"
     assert json.loads(sql(count, "-p", "least", "1000", "-p", "session", "chat-1").stdout) == [{"n": 3}]
     assert json.loads(sql(count, "-p", "least", "9000", "-p", "session", "chat-1").stdout) == [{"n": 0}]
@@ -117,7 +105,7 @@ def test_a_number_is_compared_as_one_and_text_as_text(sql: Sql) -> None:
 # The schema.
 
 
-def test_the_schema_is_shown_by_view_and_column(sql: Sql) -> None:
+def test_the_schema_is_shown_by_view_and_column(sql: Command) -> None:
     rows = json.loads(sql("--schema", "llm_latency_hourly").stdout)
     assert [row["column"] for row in rows] == [
         *("hour", "project", "service", "provider", "model", "metric", "le", "calls"),
@@ -130,7 +118,7 @@ def test_the_schema_is_shown_by_view_and_column(sql: Sql) -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
-def test_the_schema_is_readable_on_a_terminal(sql: Sql, db: str, tmp_path: Path, columns: int) -> None:
+def test_the_schema_is_readable_on_a_terminal(sql: Command, db: str, tmp_path: Path, columns: int) -> None:
     env = {**os.environ, "NO_COLOR": "1"}
     code, text = on_a_terminal(["sql", "--schema"], env, columns=columns)
     assert code == 0
@@ -149,7 +137,7 @@ c' AS quoted, 'é漢🫖' AS letters, char(27) || '[31m' AS control, 1 AS twice,
 """
 
 
-def test_values_of_every_kind_as_json(sql: Sql) -> None:
+def test_values_of_every_kind_as_json(sql: Command) -> None:
     (row,) = json.loads(sql(ODD).stdout)
     assert row == {
         "unknown": None,
@@ -169,7 +157,7 @@ def test_values_of_every_kind_as_json(sql: Sql) -> None:
     assert "\x1b" not in sql(ODD).stdout
 
 
-def test_values_of_every_kind_as_csv(sql: Sql) -> None:
+def test_values_of_every_kind_as_csv(sql: Command) -> None:
     names, values = csv.reader(io.StringIO(sql(ODD, "--csv").stdout, newline=""))
     assert values == [
         *("", "", str(2**63 - 1), str(-(2**63)), "0.1", "inf", 'a,"b"\nc', "é漢🫖", "\x1b[31m", "1", "2", "00ff"),
@@ -177,7 +165,7 @@ def test_values_of_every_kind_as_csv(sql: Sql) -> None:
     assert names[-3:] == ["twice", "twice_2", "bytes"]
 
 
-def test_values_of_every_kind_on_a_terminal(sql: Sql) -> None:
+def test_values_of_every_kind_on_a_terminal(sql: Command) -> None:
     code, text = on_a_terminal(["sql", ODD], {**os.environ, "NO_COLOR": "1"})
     assert code == 0
     lines = dict(line.split(maxsplit=1) for line in text.splitlines() if len(line.split(maxsplit=1)) == 2)
@@ -188,7 +176,7 @@ def test_values_of_every_kind_on_a_terminal(sql: Sql) -> None:
     assert "\x1b" not in text
 
 
-def test_a_long_text_is_cut_on_a_terminal_alone(sql: Sql) -> None:
+def test_a_long_text_is_cut_on_a_terminal_alone(sql: Command) -> None:
     long = "SELECT replace(printf('%.*c', 5000, 'x'), 'x', 'yz') AS long, 1 AS one"
     text = on_a_terminal(["sql", long], {**os.environ, "NO_COLOR": "1"})[1]
     assert "9,500 more; --json has all" in "".join(text.split("\n"))
@@ -199,7 +187,7 @@ def test_a_long_text_is_cut_on_a_terminal_alone(sql: Sql) -> None:
 NOTHING = "SELECT * FROM llm_calls WHERE call_id = ''"
 
 
-def test_without_rows_the_columns_are_known_where_a_format_can_tell_them(sql: Sql, tmp_path: Path) -> None:
+def test_without_rows_the_columns_are_known_where_a_format_can_tell_them(sql: Command, tmp_path: Path) -> None:
     assert sql(NOTHING).stdout == "[]\n"
     assert sql(NOTHING, "--jsonl").stdout == ""
     assert sql(NOTHING, "--csv").stdout.startswith("call_id,project,")
@@ -210,7 +198,7 @@ def test_without_rows_the_columns_are_known_where_a_format_can_tell_them(sql: Sq
 
 
 @pytest.mark.parametrize("form", ["--json", "--jsonl", "--csv"])
-def test_a_reader_that_has_enough_is_no_error(sql: Sql, form: str) -> None:
+def test_a_reader_that_has_enough_is_no_error(sql: Command, form: str) -> None:
     many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000) SELECT i, i AS j FROM n"
     process = subprocess.Popen(
         [HUB, "sql", many, form, "-n", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -226,7 +214,7 @@ def test_a_reader_that_has_enough_is_no_error(sql: Sql, form: str) -> None:
 # Parquet.
 
 
-def test_parquet_has_the_rows_with_types(sql: Sql) -> None:
+def test_parquet_has_the_rows_with_types(sql: Command) -> None:
     result = sql("SELECT * FROM llm_calls ORDER BY call_id", "--parquet", "calls.parquet")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "hub: 8 rows in calls.parquet\n")
     table = pyarrow.parquet.read_table("calls.parquet")
@@ -242,7 +230,7 @@ def test_parquet_has_the_rows_with_types(sql: Sql) -> None:
     assert times == unix
 
 
-def test_parquet_of_odd_columns(sql: Sql) -> None:
+def test_parquet_of_odd_columns(sql: Command) -> None:
     odd = """
         SELECT 1 AS mixed, 1 AS number, X'00' AS bytes, NULL AS unknown, 'x' AS twice, 1 AS twice,
           '2026-02-30T00:00:00.000000Z' AS no_day, '1500-01-01T00:00:00.000000Z' AS early, 9e999 AS endless
@@ -257,7 +245,7 @@ def test_parquet_of_odd_columns(sql: Sql) -> None:
     ]
 
 
-def test_parquet_says_where_rows_were_left_out_and_replaces_a_file(sql: Sql) -> None:
+def test_parquet_says_where_rows_were_left_out_and_replaces_a_file(sql: Command) -> None:
     Path("calls.parquet").write_text("old")
     result = sql("SELECT call_id FROM llm_calls", "--parquet", "calls.parquet", "-n", "3")
     assert "3 rows in calls.parquet" in result.stderr
@@ -265,12 +253,12 @@ def test_parquet_says_where_rows_were_left_out_and_replaces_a_file(sql: Sql) -> 
     assert pyarrow.parquet.read_table("calls.parquet").num_rows == 3
 
 
-def test_the_schema_as_parquet(sql: Sql) -> None:
+def test_the_schema_as_parquet(sql: Command) -> None:
     assert sql("--schema", "llm_models", "--parquet", "schema.parquet").exit_code == 0
     assert pyarrow.parquet.read_table("schema.parquet").column("unit").to_pylist()[3] == "tokens"
 
 
-def test_a_parquet_file_that_cannot_be_written_is_told_of(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parquet_file_that_cannot_be_written_is_told_of(sql: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     result = sql("SELECT 1 AS one", "--parquet", "no/folder/x.parquet")
     assert (result.exit_code, result.stdout) == (4, "")
     assert "no/folder/x.parquet" in result.stderr

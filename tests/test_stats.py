@@ -14,19 +14,17 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from hub.cli import hourly
 from hub.cli.hourly import percentile
-from hub.cli.main import app
 from hub.errors import QueryLimit
 from hub.reader import Reader
 from storage.projections import bucket
 from tests.canonical_calls import Call, buckets, counted_calls
 from tests.canonical_store import ENGINES, filled
-from tests.test_cli import on_a_terminal
+from tests.cli_kit import Command, commands, on_a_terminal, settle
 
-Stats = Callable[..., Result]
 Rows = list[dict[str, Any]]
 
 
@@ -37,15 +35,9 @@ def reader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def stats(reader: Reader, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Stats:
-    for name in os.environ:
-        if name.startswith(("HUB_", "OTEL_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HUB_DB_URL", reader.settings.db_url)
-    monkeypatch.setenv("HUB_SPOOL_DIR", str(tmp_path / "spool"))
-    monkeypatch.chdir(tmp_path)
-    runner = CliRunner()
-    return lambda *args: runner.invoke(app, ["stats", *args])
+def stats(reader: Reader, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Command:
+    settle(tmp_path, monkeypatch, HUB_DB_URL=reader.settings.db_url, HUB_SPOOL_DIR=tmp_path / "spool")
+    return commands("stats")
 
 
 def rows(result: Result) -> Rows:
@@ -80,7 +72,7 @@ OF: dict[str, Callable[[Call], str | None]] = {
 @pytest.mark.parametrize(
     "by", ["model", "hour", "day", "week", "month", "provider,model", "model,day", "week,project,service", ""]
 )
-def test_groups_add_up_to_their_calls(stats: Stats, by: str) -> None:
+def test_groups_add_up_to_their_calls(stats: Command, by: str) -> None:
     names = [name for name in by.split(",") if name]
     groups: dict[tuple[Any, ...], list[Call]] = defaultdict(list)
     for call in counted_calls():
@@ -170,7 +162,7 @@ def test_more_groups_than_can_be_shown_are_refused(reader: Reader, monkeypatch: 
 # Times.
 
 
-def test_since_and_until_take_whole_hours(stats: Stats) -> None:
+def test_since_and_until_take_whole_hours(stats: Command) -> None:
     hours = sorted({hour_of(call) for call in counted_calls() if call.started is not None})
     first, second, third = hours[2:5]
     half_past = first.replace(":00:00.000000", ":30")
@@ -180,21 +172,21 @@ def test_since_and_until_take_whole_hours(stats: Stats) -> None:
     assert [row["hour"] for row in found] == [first, second, third]
 
 
-def test_a_day_is_its_beginning_in_utc(stats: Stats) -> None:
+def test_a_day_is_its_beginning_in_utc(stats: Command) -> None:
     found = rows(stats("--by", "day", "--since", "2026-09-23", "--until", "2026-09-25"))
     assert [row["day"] for row in found] == ["2026-09-23", "2026-09-24"]
     found = rows(stats("--by", "hour", "--since", "2026-09-23T02:00+02:00", "--until", "2026-09-24"))
     assert {row["hour"][:10] for row in found} == {"2026-09-23"}
 
 
-def test_a_time_without_calls_is_no_error(stats: Stats) -> None:
+def test_a_time_without_calls_is_no_error(stats: Command) -> None:
     result = stats("--since", "2020-01-01", "--until", "2020-02-01")
     assert (result.exit_code, result.stdout) == (0, "[]\n")
     assert "No calls match" in result.stderr
     assert rows(stats("--by", "day", "--since", "2262-01-01"))[0]["calls"] == 1
 
 
-def test_a_store_that_is_not_there_is_told_of(stats: Stats) -> None:
+def test_a_store_that_is_not_there_is_told_of(stats: Command) -> None:
     result = stats("--db", "none.db")
     assert (result.exit_code, result.stdout) == (0, "[]\n")
     assert "hub demo" in result.stderr
@@ -219,7 +211,7 @@ def test_a_store_that_is_not_there_is_told_of(stats: Stats) -> None:
         (("--since", "2026-01-02", "--until", "2026-01-01"), "an hour or more behind"),
     ],
 )
-def test_bad_usage_says_what_to_do(stats: Stats, args: tuple[str, ...], words: str) -> None:
+def test_bad_usage_says_what_to_do(stats: Command, args: tuple[str, ...], words: str) -> None:
     result = stats(*args)
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in " ".join(result.stderr.replace("│", " ").split())
@@ -228,7 +220,7 @@ def test_bad_usage_says_what_to_do(stats: Stats, args: tuple[str, ...], words: s
 # Order and formats.
 
 
-def test_dearest_first_and_times_in_their_order(stats: Stats) -> None:
+def test_dearest_first_and_times_in_their_order(stats: Command) -> None:
     costs = [row["cost_nanos"] for row in rows(stats())]
     known = [cost for cost in costs if cost is not None]
     assert known == sorted(known, reverse=True)
@@ -245,14 +237,14 @@ def test_dearest_first_and_times_in_their_order(stats: Stats) -> None:
         *(("model", "model", False), ("-model", "model", True), ("p95", "p95_ms", True), ("ttft", "ttft_p95_ms", True)),
     ],
 )
-def test_rows_are_sorted_as_asked_and_unknown_comes_last(stats: Stats, sort: str, column: str, falls: bool) -> None:
+def test_rows_are_sorted_as_asked_and_unknown_comes_last(stats: Command, sort: str, column: str, falls: bool) -> None:
     values = [row[column] for row in rows(stats("--sort", sort))]
     known = [value for value in values if value is not None]
     assert known == sorted(known, reverse=falls)
     assert values[len(known) :] == [None] * (len(values) - len(known))
 
 
-def test_each_format_says_the_same(stats: Stats) -> None:
+def test_each_format_says_the_same(stats: Command) -> None:
     found = rows(stats("--by", "model,day"))
     assert [json.loads(line) for line in stats("--by", "model,day", "--jsonl").stdout.splitlines()] == found
     listed = list(csv.DictReader(io.StringIO(stats("--by", "model,day", "--csv").stdout)))
@@ -263,7 +255,7 @@ def test_each_format_says_the_same(stats: Stats) -> None:
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
-def test_a_table_fits_and_keeps_what_matters(stats: Stats, columns: int) -> None:
+def test_a_table_fits_and_keeps_what_matters(stats: Command, columns: int) -> None:
     code, text = on_a_terminal(["stats", "--by", "model,day"], {**os.environ, "NO_COLOR": "1"}, columns=columns)
     lines = text.splitlines()
     assert code == 0
@@ -274,7 +266,7 @@ def test_a_table_fits_and_keeps_what_matters(stats: Stats, columns: int) -> None
     assert "\x1b" not in text
 
 
-def test_unpriced_calls_have_a_column_where_there_are_any(stats: Stats) -> None:
+def test_unpriced_calls_have_a_column_where_there_are_any(stats: Command) -> None:
     env = {**os.environ, "NO_COLOR": "1"}
     assert "unpriced" in on_a_terminal(["stats"], env, columns=120)[1].splitlines()[0]
     few = ["stats", "--since", "2026-09-21", "--until", "2026-09-21T15:00Z"]

@@ -6,7 +6,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -25,6 +24,7 @@ from hub.reader import Reader
 from hub.store import Erasure
 from hub.transfer.files import Form
 from storage.sqlite import SQLiteStore
+from tests.cli_kit import HUB
 from tests.factories import SECOND, START, Factory
 from tests.filled_store import fill
 from tests.listlog import ListLog, recorder_on
@@ -39,7 +39,6 @@ from tests.transfer_kit import (
     written,
 )
 
-HUB = str(Path(sys.executable).parent / "hub")
 FILES: list[tuple[str, Form]] = [
     ("out.jsonl", "jsonl"),
     ("out.jsonl.zst", "jsonl"),

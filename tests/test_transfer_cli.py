@@ -18,11 +18,10 @@ from hub.cli.instants import instant
 from hub.cli.main import app
 from hub.store import Erasure
 from storage.sqlite import SQLiteStore
+from tests.cli_kit import HUB
 from tests.factories import Factory
 from tests.filled_store import fill
 from tests.transfer_kit import environment, events_in, many_calls, written
-
-HUB = str(Path(sys.executable).parent / "hub")
 
 Command = Callable[..., Result]
 

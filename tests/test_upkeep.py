@@ -12,8 +12,8 @@ import pytest
 from storage import sweeping, upkeep
 from storage.append import read_counters
 from storage.sqlite import SQLiteStore
+from tests.contracts.retention import unreferenced, user
 from tests.factories import Factory
-from tests.retention_contract import unreferenced, user
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from hub.events import EventRecord
 from hub.polite import no_rest
 from hub.price_list import PriceList, Prices
 from hub.reader import Reader
-from hub.transfer.exporting import Advance, Exported
+from hub.store import Advance
+from hub.transfer.exporting import Exported
 from hub.transfer.files import Form, export_file, longest_record, opened
 from hub.transfer.importing import Imported, import_events
 from hub.transfer.selection import Selection

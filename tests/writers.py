@@ -24,7 +24,6 @@ from hub.events import EventRecord
 from hub.polite import rest
 from hub.store import Cursor, EventStore
 from storage import open_store
-from storage.postgres import PostgresStore
 from storage.sqlite import SQLiteStore
 from tests.factories import Factory
 
@@ -152,7 +151,7 @@ def pages(store: EventStore) -> Iterator[tuple[EventRecord, ...]]:
 
 
 def _write(url: str, load: Load, process: int, begin: Barrier, results: Any) -> None:
-    store = opened(url, rest=Pauses(load.pause, process) if load.pause else rest)
+    store = open_store(url, rest=Pauses(load.pause, process) if load.pause else rest)
     store.checkpoint("opened")
     _warm_up()
     work = [_batches(Factory(f"w{process}.{thread}"), load) for thread in range(load.threads)]
@@ -171,13 +170,6 @@ def _warm_up() -> None:
     """Have prices and all else loaded that a first append loads."""
     with tempfile.TemporaryDirectory() as folder, closing(SQLiteStore(Path(folder) / "calls.db")) as store:
         store.append(Factory().call())
-
-
-def opened(url: str, **options: Any) -> EventStore:
-    """As `open_store`, with options of `SqlStore`."""
-    if url.startswith("postgres"):
-        return PostgresStore(url, **options)
-    return SQLiteStore(Path(url.removeprefix("sqlite:///")), **options)
 
 
 class Pauses:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hub.cli import shapes
-from hub.cli.opening import is_missing, open_for_reading, say_empty
+from hub.cli.opening import open_for_reading, say_empty
 from hub.cli.options import Csv, Db, Json, Jsonl, chosen_format
 from hub.cli.output import console, write_rows
 
@@ -55,10 +55,10 @@ def calls(
     form = chosen_format(json, jsonl, csv)
     reader = open_for_reading(db)
     found: list[StoredCall] = []
-    if not is_missing(reader):
+    if not reader.is_missing():
         found = reader.calls(_condition(where, session), limit=limit, params=(session,) if session is not None else ())
     if not found:
-        say_empty(reader.settings, filtered=(where or session) is not None and not is_missing(reader))
+        say_empty(reader.settings, filtered=(where or session) is not None and not reader.is_missing())
         if form == "table":
             return
     if form == "table":

@@ -11,7 +11,7 @@ from typing import Any
 
 from hub.cli import shapes
 from hub.cli.findings import Finding, State
-from hub.cli.opening import chosen_by, is_missing, place
+from hub.cli.opening import chosen_by, place
 from hub.cli.retention_checks import growth, retention
 from hub.config import Settings, settings_file
 from hub.errors import HubError, StoreError
@@ -31,7 +31,7 @@ _PATIENT = Limits(seconds=120.0)
 def all_findings(reader: Reader, *, quick: bool = False) -> list[Finding]:
     """Every check, those of the store left out where there is none yet."""
     found = [_place(reader)]
-    if not is_missing(reader):
+    if not reader.is_missing():
         try:
             health = _examine(reader.settings, check=not quick)
         except StoreError as error:
@@ -56,7 +56,7 @@ def _examine(settings: Settings, *, check: bool) -> Health:
 
 def _place(reader: Reader) -> Finding:
     where = f"{place(reader.settings)} (chosen by {chosen_by(reader.settings)})"
-    if not is_missing(reader):
+    if not reader.is_missing():
         return Finding("place", "ok", where)
     return Finding("place", "note", f"{where}: there is no store yet", "trace a call, or run hub demo")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,6 +49,8 @@ def demo(
 
     Needs no network and no key. Run again, it adds another day's calls to the same store.
     """
+    from storage import open_store
+
     check("providers")
     try:
         from hub.demo import day
@@ -56,16 +59,15 @@ def demo(
             raise
         say("hub: the demo drives OpenAI's own SDK, which is not installed; run: pip install 'llm-hub[demo]'")
         raise typer.Exit(USAGE) from None
-    from hub.reader import Reader
-
     url = _store_url(db)
-    with Reader(settings_for(url)) as reader:
-        if not reader.is_missing():
-            reader.log_state()  # before a day is spent on what cannot be kept
+    with closing(open_store(url)) as store:
+        store.checkpoint("demo")  # a store that cannot be used is told of before the day, not after it
     screen = _screen()
     with _progress("A day in the shop: chats, agents with tools, streams, retries ..."):
         done = day.run(url)
     _tell_what_happened(screen, done)
+    from hub.reader import Reader
+
     with Reader(settings_for(url)) as reader:
         option = "" if db is None and "HUB_DB_URL" in os.environ else f" --db {_short(reader.settings)}"
         _show(screen, reader, option)

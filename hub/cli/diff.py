@@ -10,16 +10,14 @@ import typer
 
 from hub.cli import shapes
 from hub.cli.guard import FAILED_CHECK, say
-from hub.cli.opening import chosen_by, is_missing, open_for_reading, place
+from hub.cli.opening import open_for_reading, require_call
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import console, write_json
-from hub.errors import NotFound
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from hub.reader import Reader
     from hub.replays.comparing import Comparison, Pair
 
 _CONTEXT = 3
@@ -37,7 +35,7 @@ def diff(
 
     form = chosen_format(json)
     reader = open_for_reading(db)
-    refuse_missing(reader, a)
+    require_call(reader, a)
     found = compare(reader.call(a), reader.call(b))
     if form == "json":
         write_json(found.as_json())
@@ -46,13 +44,6 @@ def diff(
     say_unknown(found)
     if not found.same_answer:
         raise typer.Exit(FAILED_CHECK)
-
-
-def refuse_missing(reader: Reader, wanted: str) -> None:
-    """Raises: NotFound: There is no store yet."""
-    if is_missing(reader):
-        where = f"{place(reader.settings)}, chosen by {chosen_by(reader.settings)}"
-        raise NotFound("call", wanted, f"there is no store yet ({where}); hub demo makes one")
 
 
 def say_unknown(found: Comparison) -> None:

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -14,11 +13,12 @@ import typer
 
 from hub.cli import shapes
 from hub.cli.guard import FAILED_CHECK, say
-from hub.cli.opening import open_for_upkeep, recover_first, settings_for
+from hub.cli.instants import instant
+from hub.cli.opening import open_for_upkeep, settings_for
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import write_json
 from hub.cli.progress import phases
-from hub.config import Settings, duration
+from hub.config import Settings
 from hub.store import Erasure, ErasureReport
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ def erase(
     if sum(value is not None for value in (call, session, user)) != 1:
         raise typer.BadParameter("name one of --call, --session and --user")
     settings = settings_for(db)
-    before_ns = moment(before) if before else time.time_ns()
+    before_ns = instant(before, "--before") if before else time.time_ns()
     with closing(open_for_upkeep(settings)) as store:
-        recover_first(settings)
         what = _what(store, settings, call, session, user, project, before_ns)
         if dry_run or not yes:
             report = _would_erase(store, what, ask=not dry_run)
@@ -78,19 +77,6 @@ def erase(
     _write(report, what, left, form, "Erased")
     if left or not report.complete:
         raise typer.Exit(FAILED_CHECK)
-
-
-def moment(text: str) -> int:
-    """UTC Unix ns of a date, a time, or so long ago. Raises: typer.BadParameter"""
-    try:
-        return time.time_ns() - round(duration(text).total_seconds() * 10**9)
-    except ValueError:
-        pass
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; write 2026-01-31, 2026-01-31T12:00 (UTC), or 30d") from None
-    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 10**6) * 10**3
 
 
 def _what(
@@ -135,11 +121,9 @@ def _would_erase(store: SqlStore, what: Erasure, *, ask: bool) -> ErasureReport:
 
 
 def _subject(what: Erasure) -> str:
-    kind, value = next(
-        (kind, value)
-        for kind, value in (("call", what.call_id), ("session", what.session_id), ("user", what.user_id))
-        if value is not None
-    )
+    from storage.tombstones import predicate
+
+    kind, value = predicate(what)
     return f"{kind} {value} of project {what.project}"
 
 

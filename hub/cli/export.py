@@ -11,11 +11,10 @@ import typer
 from hub.cli import shapes
 from hub.cli.guard import FAILED_CHECK, guarded, say
 from hub.cli.instants import instant
-from hub.cli.opening import chosen_by, is_missing, open_for_reading
+from hub.cli.opening import open_for_reading, require_store
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import write_json
 from hub.cli.progress import progress
-from hub.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from hub.reader import Reader
@@ -86,9 +85,7 @@ def _selection(since: str | None, until: str | None, project: str | None, where:
 
 def _opened(db: str | None) -> Reader:
     reader = open_for_reading(db)
-    if is_missing(reader):
-        why = f"there is no store yet (chosen by {chosen_by(reader.settings)})"
-        raise StoreUnavailable(reader.settings.shown_db_url, why, "trace a call first, or name another with --db")
+    require_store(reader)
     return reader
 
 

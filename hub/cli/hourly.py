@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from hub.errors import QueryLimit
@@ -77,14 +77,12 @@ class Group:
         return {name: found[name] for name in COLUMNS}
 
 
-def grouped(
-    reader: Reader, dimensions: Sequence[str], *, since: datetime | None, until: datetime | None
-) -> dict[Key, Group]:
+def grouped(reader: Reader, dimensions: Sequence[str], *, since: str | None, until: str | None) -> dict[Key, Group]:
     """Groups by the values of *dimensions*, of DIMENSIONS; one group when there are none, and no call no group.
 
     Args:
-        since: Hours that begin from then on.
-        until: Hours that begin before.
+        since: Hours that begin from then on, written as in the views.
+        until: Hours that begin before, likewise.
     Raises: QueryLimit: There are too many groups.
     """
     groups: dict[Key, Group] = {}
@@ -107,14 +105,9 @@ def grouped(
     return groups
 
 
-def _condition(since: datetime | None, until: datetime | None) -> tuple[str, tuple[str, ...]]:
-    terms = [(f"hour {sign} ?", at) for sign, at in ((">=", since), ("<", until)) if at is not None]
-    where = " AND ".join(term for term, _ in terms)
-    return (f" WHERE {where}" if where else ""), tuple(_as_in_views(at) for _, at in terms)
-
-
-def _as_in_views(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _condition(since: str | None, until: str | None) -> tuple[str, tuple[str, ...]]:
+    terms = {f"hour {sign} ?": at for sign, at in ((">=", since), ("<", until)) if at is not None}
+    return (f" WHERE {' AND '.join(terms)}" if terms else ""), tuple(terms.values())
 
 
 def _keyed(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import typer
 
-_AGO = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+from hub.config import duration
 
 
 def instant(text: str, option: str, now: Callable[[], int] = time.time_ns) -> int:
@@ -18,8 +16,10 @@ def instant(text: str, option: str, now: Callable[[], int] = time.time_ns) -> in
 
     Raises: typer.BadParameter
     """
-    if match := _AGO.fullmatch(text.strip().lower()):
-        return now() - round(float(match[1]) * _SECONDS[match[2]] * 1e9)
+    try:
+        return now() - round(duration(text).total_seconds() * 1e9)
+    except ValueError:
+        pass
     try:
         moment = datetime.fromisoformat(text.strip())
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

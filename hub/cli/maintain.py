@@ -9,12 +9,11 @@ from typing import Annotated
 import typer
 
 from hub.cli.guard import say
-from hub.cli.opening import chosen_by, place, recover_first, settings_for
+from hub.cli.opening import open_for_upkeep, place, settings_for
 from hub.cli.options import Db, Format, Json, chosen_format
 from hub.cli.output import write_json
 from hub.cli.progress import progress
 from hub.config import Settings
-from hub.errors import StoreUnavailable
 
 
 def migrate(
@@ -73,7 +72,7 @@ def _migrate_database(settings: Settings, read_role: str | None, form: Format) -
             say(f"  {statement};")
 
 
-def _became(before: str | None, after: str) -> str:
+def _became(before: str | None, after: str | None) -> str:
     if before == after:
         return f"has the newest schema, {after}"
     return f"was made with schema {after}" if before is None else f"had schema {before} and has {after}"
@@ -96,32 +95,18 @@ def _migrate_file(path: Path, form: Format) -> None:
     }
     if form == "json":
         write_json(facts)
-    elif before == after:
-        typer.echo(f"{path} has the newest schema, {after}.")
-    elif before is None:
-        typer.echo(f"Made {path} with schema {after}.")
-    else:
-        typer.echo(f"{path}: schema {before} became {after}; the file as it was is {facts['backup']}.")
+        return
+    kept = f"; the file as it was is {facts['backup']}" if facts["backup"] else ""
+    typer.echo(f"{path} {_became(before, after)}{kept}.")
 
 
 def rebuild(db: Db = None, json: Json = False) -> None:
     """Make all tables that follow from events anew: calls, messages, costs. Rates used once are kept."""
-    from storage import open_store
-
     form = chosen_format(json)
     settings = settings_for(db)
-    existing_store(settings)
-    recover_first(settings)
-    with closing(open_store(settings.db_url)) as store, progress("Rebuilding from events") as advance:
+    with closing(open_for_upkeep(settings)) as store, progress("Rebuilding from events") as advance:
         events = store.rebuild(advance)
     if form == "json":
         write_json({"store": place(settings), "events": events})
     else:
         typer.echo(f"Rebuilt {place(settings)} from {events:,} events.")
-
-
-def existing_store(settings: Settings) -> None:
-    """Raises: StoreUnavailable: The store's file is not there yet."""
-    if settings.sqlite_path is not None and not settings.sqlite_path.exists():
-        why = f"there is no store yet (chosen by {chosen_by(settings)})"
-        raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hub.cli.guard import say
 from hub.config import Settings, load
-from hub.errors import StoreUnavailable
+from hub.errors import NotFound, StoreUnavailable
 
 if TYPE_CHECKING:
     from hub.reader import Reader
@@ -39,17 +39,33 @@ def open_for_reading(db: str | None) -> Reader:
     return Reader(settings, isolated=True)
 
 
-def open_for_upkeep(settings: Settings) -> SqlStore:
-    """The store, to work on it as a whole.
+def open_for_upkeep(settings: Settings, **options: Any) -> SqlStore:
+    """The store, complete, to work on it as a whole. *options*: see `storage.open_store`.
 
     Raises: StoreUnavailable: There is none yet.
     """
+    from hub.reader import Reader
     from storage import open_store
 
-    if settings.sqlite_path is not None and not settings.sqlite_path.exists():
+    recover_first(settings)
+    require_store(Reader(settings))
+    return open_store(settings.db_url, **options)
+
+
+def require_store(reader: Reader) -> None:
+    """Raises: StoreUnavailable: There is no store yet."""
+    if reader.is_missing():
+        settings = reader.settings
         why = f"there is no store yet (chosen by {chosen_by(settings)})"
-        raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
-    return open_store(settings.db_url)
+        remedy = "trace a call first, try hub demo, or name another with --db"
+        raise StoreUnavailable(settings.shown_db_url, why, remedy)
+
+
+def require_call(reader: Reader, wanted: str) -> None:
+    """Raises: NotFound: There is no store yet, so that *wanted* cannot be in it."""
+    if reader.is_missing():
+        where = f"{place(reader.settings)}, chosen by {chosen_by(reader.settings)}"
+        raise NotFound("call", wanted, f"there is no store yet ({where}); hub demo makes one")
 
 
 def recover_first(settings: Settings) -> None:
@@ -73,11 +89,6 @@ def recover_first(settings: Settings) -> None:
         say(f"hub: brought in {report.events:,} events that ended processes had left{lost}")
     for waiting in report.waiting:
         say(f"hub: events of an ended process wait in {waiting.folder}: {waiting.reason}")
-
-
-def is_missing(reader: Reader) -> bool:
-    """There is no store yet: nothing was ever traced into it."""
-    return reader.is_missing()
 
 
 def place(settings: Settings) -> str:

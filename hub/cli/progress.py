@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hub.cli.guard import say
-from hub.store import Progress
-
-Advance = Callable[[int, int], None]
-"""Told how many of how many are done; of 0: nobody knows how many there are."""
+from hub.store import Advance, Progress
 
 _QUIET_SECONDS = 1.0
 """Work that takes no longer says nothing."""
@@ -18,31 +15,15 @@ _QUIET_SECONDS = 1.0
 
 @contextmanager
 def progress(words: str) -> Iterator[Advance]:
-    """A bar on a terminal, a line every ten percent elsewhere, once it takes more than a second; on stderr both."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    screen = Console(stderr=True)
-    if screen.is_terminal:
-        with Progress(console=screen, transient=True) as bar:
-            task = bar.add_task(words, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total or None)
-        return
-    told, since = 0, time.monotonic()
-
-    def line(done: int, total: int) -> None:
-        nonlocal told
-        tenth = done * 10 // max(1, total)
-        if tenth > told and done < total and time.monotonic() - since > _QUIET_SECONDS:
-            told = tenth
-            say(f"{words}: {tenth * 10}%")
-
-    yield line
+    """`phases`, of work that has only one."""
+    with phases() as told:
+        told(words, 0, 0)
+        yield lambda done, total: told(words, done, total)
 
 
 @contextmanager
 def phases() -> Iterator[Progress]:
-    """A bar for each phase on a terminal, a line now and then elsewhere."""
+    """A bar on a terminal, a line every ten percent elsewhere, once it takes more than a second; on stderr both."""
     from rich.console import Console
     from rich.progress import Progress as Bars
 
@@ -52,14 +33,18 @@ def phases() -> Iterator[Progress]:
         return
     with Bars(console=screen, transient=True) as bars:
         task = bars.add_task("", total=None)
-        yield lambda words, done, total: bars.update(task, description=words, completed=done, total=total)
+        yield lambda words, done, total: bars.update(task, description=words, completed=done, total=total or None)
 
 
 class _Lines:
     def __init__(self) -> None:
-        self._said = time.monotonic()
+        self._began = time.monotonic()
+        self._words, self._told = "", 0
 
     def __call__(self, words: str, done: int, total: int) -> None:
-        if time.monotonic() - self._said > _QUIET_SECONDS:
-            self._said = time.monotonic()
-            say(f"{words}: {done * 100 // max(1, total)}%")
+        if words != self._words:
+            self._words, self._told = words, 0
+        tenth = done * 10 // max(1, total)
+        if tenth > self._told and done < total and time.monotonic() - self._began > _QUIET_SECONDS:
+            self._told = tenth
+            say(f"{words}: {tenth * 10}%")

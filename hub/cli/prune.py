@@ -11,7 +11,7 @@ import typer
 
 from hub.cli import shapes
 from hub.cli.guard import say
-from hub.cli.opening import open_for_upkeep, recover_first, settings_for
+from hub.cli.opening import open_for_upkeep, settings_for
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import write_json
 from hub.cli.progress import phases
@@ -54,16 +54,14 @@ def prune(
             " or HUB_RETAIN_CALLS"
         )
     now = time.time_ns()
-    with closing(open_for_upkeep(settings)) as store:
-        recover_first(settings)
-        with phases() as progress:
-            report = store.prune(
-                bodies_before_ns=_before(now, bodies_age),
-                calls_before_ns=_before(now, calls_age),
-                dry_run=dry_run,
-                shrink=shrink,
-                progress=progress,
-            )
+    with closing(open_for_upkeep(settings)) as store, phases() as progress:
+        report = store.prune(
+            bodies_before_ns=_before(now, bodies_age),
+            calls_before_ns=_before(now, calls_age),
+            dry_run=dry_run,
+            shrink=shrink,
+            progress=progress,
+        )
     for note in report.notes:
         say(note)
     if form == "json":

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hub.cli import shapes
-from hub.cli.diff import refuse_missing, render, say_unknown
+from hub.cli.diff import render, say_unknown
 from hub.cli.guard import FAILED_CHECK, STORE, say
-from hub.cli.opening import open_for_reading
+from hub.cli.opening import open_for_reading, require_call
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import console, write_json
 from hub.errors import NotFound, ReplayImpossible
@@ -64,7 +64,7 @@ def replay(
     form = chosen_format(json)
     params = dict(map(_setting, set_ or ()))
     reader = open_for_reading(db)
-    refuse_missing(reader, call)
+    require_call(reader, call)
     stored = reader.call(call)
     done = _send(stored, _chosen(using), model, params, reader)
     compared = _compared(stored, done, reader) if diff else None

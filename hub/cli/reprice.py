@@ -11,8 +11,7 @@ import typer
 from hub.cli import shapes
 from hub.cli.guard import say
 from hub.cli.instants import instant
-from hub.cli.maintain import existing_store
-from hub.cli.opening import recover_first, settings_for
+from hub.cli.opening import open_for_upkeep, settings_for
 from hub.cli.options import Csv, Db, Json, Jsonl, chosen_format
 from hub.cli.output import console, write_rows
 from hub.cli.progress import progress
@@ -49,7 +48,6 @@ def reprice(
     csv: Csv = False,
 ) -> None:
     """Compute costs again, by the prices of the settings and lists as they are today; what responses told stays."""
-    from storage import open_store
     from storage.repricing import Scope
 
     form = chosen_format(json, jsonl, csv)
@@ -59,14 +57,11 @@ def reprice(
         known_ns=None if as_of is None else instant(as_of, "--as-of"),
     )
     settings = settings_for(db)
-    existing_store(settings)
-    recover_first(settings)
-    say(f"hub: prices by {_sources(settings)}" if as_of is None else f"hub: prices as the store knew them on {as_of}")
-    with (
-        closing(open_store(settings.db_url, prices=settings.price_list)) as store,
-        progress("Computing costs") as advance,
-    ):
-        done = store.reprice(scope, dry_run=dry_run, progress=advance)
+    with closing(open_for_upkeep(settings, prices=settings.price_list)) as store:
+        known = f"by {_sources(settings)}" if as_of is None else f"as the store knew them on {as_of}"
+        say(f"hub: prices {known}")
+        with progress("Computing costs") as advance:
+            done = store.reprice(scope, dry_run=dry_run, progress=advance)
     if form == "table":
         _print(done.models)
     else:

@@ -14,7 +14,7 @@ from hub.cli import shapes
 from hub.cli.calls import model_of
 from hub.cli.guard import say
 from hub.cli.instants import instant
-from hub.cli.opening import chosen_by, is_missing, open_for_reading, say_empty
+from hub.cli.opening import open_for_reading, place, require_store, say_empty
 from hub.cli.options import Csv, Db, Format, Json, Jsonl, chosen_format
 from hub.cli.output import console, write_json, write_rows
 from hub.cli.progress import progress
@@ -80,7 +80,7 @@ def search(
     if enable or disable:
         _switch(reader, form, on=enable)
         return
-    if is_missing(reader):
+    if reader.is_missing():
         say_empty(reader.settings)
         found = None
     else:
@@ -93,9 +93,7 @@ def _switch(reader: Reader, form: Format, *, on: bool) -> None:
     from storage import open_store
 
     settings = reader.settings
-    if is_missing(reader):
-        why = f"there is no store yet (chosen by {chosen_by(settings)})"
-        raise StoreUnavailable(settings.shown_db_url, why, "trace a call first, or name another with --db")
+    require_store(reader)
     with closing(open_store(settings.db_url)) as store:
         if on:
             with progress("Indexing messages") as advance:
@@ -103,7 +101,7 @@ def _switch(reader: Reader, form: Format, *, on: bool) -> None:
             size = store.search_bytes()
         else:
             size, was_on = 0, store.drop_search()
-    where = str(settings.sqlite_path or settings.shown_db_url)
+    where = place(settings)
     if form == "json":
         write_json({"store": where, "search": "on" if on else "off", "index_bytes": size})
     elif on:

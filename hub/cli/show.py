@@ -10,10 +10,9 @@ import typer
 from hub.cli import shapes
 from hub.cli import trace as tree
 from hub.cli.calls import COLOURS, model_of, preview
-from hub.cli.opening import chosen_by, is_missing, open_for_reading, place
+from hub.cli.opening import open_for_reading, require_call
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import console, parsed, write_json
-from hub.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,9 +48,7 @@ def show(
     """Show one call: what was sent, what came back, tools, attempts, events."""
     form = chosen_format(json)
     reader = open_for_reading(db)
-    if is_missing(reader):
-        where = f"{place(reader.settings)}, chosen by {chosen_by(reader.settings)}"
-        raise NotFound("call", call_id, f"there is no store yet ({where}); hub demo makes one")
+    require_call(reader, call_id)
     call = reader.call(call_id)
     if trace:
         if form == "json":

@@ -10,12 +10,11 @@ import typer
 
 from hub.cli import shapes
 from hub.cli.guard import say
-from hub.cli.opening import chosen_by, is_missing, open_for_reading
+from hub.cli.opening import open_for_reading, require_store
 from hub.cli.options import Csv, Db, Format, Json, Jsonl, chosen_format
 from hub.cli.output import write_rows
 from hub.cli.to_parquet import save
 from hub.cli.values import params_of
-from hub.errors import StoreUnavailable
 from hub.parquet import load_pyarrow
 
 if TYPE_CHECKING:
@@ -70,9 +69,7 @@ def sql(
         raise typer.BadParameter("--schema takes the name of one view, or nothing")
     params = params_of(values or [], named or [])
     reader = open_for_reading(db)
-    if is_missing(reader):
-        why = f"there is no store yet (chosen by {chosen_by(reader.settings)})"
-        raise StoreUnavailable(reader.settings.shown_db_url, why, "trace a call first, or try hub demo")
+    require_store(reader)
     if schema:
         _show_schema(reader, query, form, parquet)
         return

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hub.cli import hourly, shapes
 from hub.cli.instants import instant
-from hub.cli.opening import is_missing, open_for_reading, say_empty
+from hub.cli.opening import open_for_reading, say_empty
 from hub.cli.options import Csv, Db, Json, Jsonl, chosen_format
 from hub.cli.output import console, write_rows
 
@@ -60,9 +59,9 @@ def stats(
     if start is not None and end is not None and start >= end:
         raise typer.BadParameter("--until has to be an hour or more behind --since")
     reader = open_for_reading(db)
-    groups = {} if is_missing(reader) else hourly.grouped(reader, dimensions, since=start, until=end)
+    groups = {} if reader.is_missing() else hourly.grouped(reader, dimensions, since=start, until=end)
     if not groups:
-        say_empty(reader.settings, filtered=(since or until) is not None and not is_missing(reader))
+        say_empty(reader.settings, filtered=(since or until) is not None and not reader.is_missing())
         if form == "table":
             return
     rows = [{**dict(zip(dimensions, key, strict=True)), **group.row()} for key, group in groups.items()]
@@ -88,16 +87,18 @@ def _near(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"take one of {', '.join(known)}"
 
 
-def _hour(text: str | None, option: str, *, up: bool = False) -> datetime | None:
-    """The beginning of the hour of *text*, or, with *up*, of the first hour that begins from then on."""
+def _hour(text: str | None, option: str, *, up: bool = False) -> str | None:
+    """When the hour of *text* begins, as in the views, or, with *up*, the first hour that begins from then on."""
+    from storage import projections
+    from storage.rollups import HOUR_NS
+
     if text is None:
         return None
     ns = instant(text, option)
-    hours = -(-ns // (3_600 * 10**9)) if up else ns // (3_600 * 10**9)
-    try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
-    except OverflowError:
-        raise typer.BadParameter(f"{option}: {text!r} lies outside of all calendars") from None
+    begins = projections.instant((-(-ns // HOUR_NS) if up else ns // HOUR_NS) * HOUR_NS)
+    if begins is None:
+        raise typer.BadParameter(f"{option}: {text!r} lies outside of all calendars")
+    return begins
 
 
 def _sorting(sort: str | None, columns: Sequence[str]) -> tuple[str, bool] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hub.cli.calls import JSON_COLUMNS, cells
-from hub.cli.opening import is_missing, open_for_reading, say_empty
+from hub.cli.opening import open_for_reading, say_empty
 from hub.cli.options import Csv, Db, Format, Json, Jsonl, chosen_format
 from hub.cli.output import console, write_rows
 from hub.errors import StoreUnavailable
@@ -55,7 +55,7 @@ def tail(
     """Follow calls as they end, until Ctrl-C. Piped, one JSON object a line."""
     form = chosen_format(json, jsonl, csv)
     reader = open_for_reading(db)
-    if is_missing(reader):
+    if reader.is_missing():
         say_empty(reader.settings)
     shown = 0
     for batch in _followed(reader, last, interval, once=once):
@@ -76,7 +76,7 @@ def _followed(reader: Reader, last: int, interval: float, *, once: bool) -> Iter
     """Calls in the order in which their ends were stored."""
     position: int | None = None
     while True:
-        if not is_missing(reader):
+        if not reader.is_missing():
             try:
                 if position is None:
                     position = _start(reader, last)

@@ -44,17 +44,13 @@ class Checker:
         if not isinstance(value, dict):
             raise Unfit("it is no event: no JSON object")
         record: dict[str, Any] = {}
-        for key, (is_fit, words) in _ENVELOPE.items():
+        for key, (is_fit, words) in _FIELDS.items():
             given = value.get(key)
             if not is_fit(given):
                 if key in value or key not in _DEFAULTS:
                     raise Unfit(f"{key} {words}" if key in value else f"{key} is missing")
                 given = _DEFAULTS[key]
             record[key] = given
-        for key, kinds, words in _PAYLOAD:
-            if not isinstance(value.get(key), kinds):
-                raise Unfit(f"{key} is {words}" if key in value else f"{key} is missing")
-            record[key] = value.get(key)
         return self._cleaned(record)
 
     def _cleaned(self, record: dict[str, Any]) -> EventRecord:
@@ -162,6 +158,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
 def _is_label(value: Any) -> bool:
     """A text that a store takes as it is, and that may be a column with an index."""
     return isinstance(value, str) and len(value) <= _LONGEST_LABEL and "\0" not in value and _encodes(value)
@@ -207,7 +207,7 @@ def _or_none(is_fit: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 _UUID = "is no UUID in lower case"
 _TEXT = "is no text"
-_ENVELOPE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "id": (_is_id, _UUID),
     "type": (_is_type, "is no type of an event: family:name or family:name:level"),
     "schema_version": (_count(_INT32, 1), "is no whole number from 1"),
@@ -231,6 +231,7 @@ _ENVELOPE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "causation_id": (_or_none(_is_id), _UUID),
     "producer": (_is_text, _TEXT),
     "producer_seq": (_count(_INT64), "is no whole number"),
+    "data": (_is_object, "is no JSON object"),
+    "content": (_or_none(_is_object), "is neither a JSON object nor null"),
 }
 _DEFAULTS: Mapping[str, Any] = {"schema_version": 1, "level": "info"}
-_PAYLOAD = (("data", dict, "no JSON object"), ("content", (dict, type(None)), "neither a JSON object nor null"))

@@ -22,15 +22,12 @@ import orjson
 from hub.errors import FileRefused
 from hub.events import EventRecord
 from hub.reader import Reader
-from hub.store import Cursor
+from hub.store import Advance, Cursor
 from hub.transfer.found import END, FORMAT, HEADER, PRICES
 from hub.transfer.journal import Journal
 from hub.transfer.lines import Compression, compressed
 from hub.transfer.selection import Selection
 from storage.reading import LogState, place
-
-Advance = Callable[[int, int], None]
-"""Told how many of how many are done."""
 
 _PIECE = 8 << 20
 
@@ -59,15 +56,15 @@ def export_stream(reader: Reader, out: IO[bytes], selection: Selection, advance:
     state = reader.log_state()
     with closing(Journal(None)) as journal:
         _choose(journal, reader, selection, "")
-        progress = journal.progress
+        reached = journal.reached
         out.write(_header(selection))
         for piece in _pieces(reader, journal, selection, state, advance):
             out.write(piece.raw)
-            progress.events, progress.calls = progress.events + piece.events, progress.calls + piece.calls
-        out.write(_end(progress.events))
+            reached.events, reached.calls = reached.events + piece.events, reached.calls + piece.calls
+        out.write(_end(reached.events))
         out.flush()
         disturbed = reader.log_state().erasures != state.erasures
-        return Exported(progress.events, progress.calls, disturbed=disturbed)
+        return Exported(reached.events, reached.calls, disturbed=disturbed)
 
 
 def export_lines(
@@ -108,30 +105,30 @@ def _go_on(
     advance: Advance,
 ) -> Exported:
     plan = _plan(reader, selection, how, state)
-    goes_on = journal.continues(plan) and os.fstat(file.fileno()).st_size >= journal.progress.bytes
+    goes_on = journal.continues(plan) and os.fstat(file.fileno()).st_size >= journal.reached.bytes
     if not goes_on:
         _choose(journal, reader, selection, plan)
-    progress, resumed = journal.progress, journal.progress.events if goes_on else 0
-    file.truncate(progress.bytes)
-    file.seek(progress.bytes)
+    reached, resumed = journal.reached, journal.reached.events if goes_on else 0
+    file.truncate(reached.bytes)
+    file.seek(reached.bytes)
     if not goes_on:
-        progress.bytes += file.write(compressed(_header(selection), how))
+        reached.bytes += file.write(compressed(_header(selection), how))
     waiting: list[bytes] = []
     for piece in _pieces(reader, journal, selection, state, advance):
         waiting.append(piece.raw)
-        progress.cursor = piece.cursor
-        progress.events, progress.calls = progress.events + piece.events, progress.calls + piece.calls
+        reached.cursor = piece.cursor
+        reached.events, reached.calls = reached.events + piece.events, reached.calls + piece.calls
         if sum(map(len, waiting)) >= _PIECE:
-            progress.bytes += file.write(compressed(b"".join(waiting), how))
+            reached.bytes += file.write(compressed(b"".join(waiting), how))
             waiting.clear()
             _settle(file)
             journal.commit()
-    progress.bytes += file.write(compressed(b"".join(waiting), how))
+    reached.bytes += file.write(compressed(b"".join(waiting), how))
     _settle(file)
     journal.commit()
-    file.write(compressed(_end(progress.events), how))  # not in the journal: who goes on writes behind the events
+    file.write(compressed(_end(reached.events), how))  # not in the journal: who goes on writes behind the events
     _settle(file)
-    return Exported(progress.events, progress.calls, resumed)
+    return Exported(reached.events, reached.calls, resumed)
 
 
 def _plan(reader: Reader, selection: Selection, how: Compression, state: LogState) -> str:
@@ -156,7 +153,7 @@ def _pieces(
 ) -> Iterator[_Piece]:
     """The lines of one page after the other, up to where the log ended at *state*."""
     told: set[str] = set()
-    for page in reader.pages(journal.progress.cursor, until=state.end):
+    for page in reader.pages(journal.reached.cursor, until=state.end):
         events = page.events if selection.is_everything else _selected(page.events, journal, selection)
         models = _models(events) - told
         lines = list(_price_lines(reader, models)) if models else []

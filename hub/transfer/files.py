@@ -14,8 +14,9 @@ from hub.config import Settings
 from hub.errors import FileRefused
 from hub.parquet import load_pyarrow
 from hub.reader import Reader
+from hub.store import Advance
 from hub.transfer.event_table import EventTable, write_table
-from hub.transfer.exporting import Advance, Exported, export_lines
+from hub.transfer.exporting import Exported, export_lines
 from hub.transfer.found import Source
 from hub.transfer.lines import JsonLines, compression_of
 from hub.transfer.llm_logs import LlmLogs

@@ -10,7 +10,7 @@ from hub.delivery import Splitter, is_outage
 from hub.errors import FileRefused
 from hub.events import EventRecord
 from hub.pricing import PriceRow
-from hub.store import AppendResult
+from hub.store import Advance, AppendResult
 from hub.transfer.checking import Checker, Unfit, price_rows
 from hub.transfer.found import END, FORMAT, HEADER, PRICES, Broken, Found, Source
 from storage.adopting import Adopted
@@ -59,9 +59,7 @@ class Imported:
         return not (self.conflicts or self.broken or self.cut_off)
 
 
-def import_events(
-    source: Source, store: Store, *, longest: int, complain: Complain, advance: Callable[[int, int], None]
-) -> Imported:
+def import_events(source: Source, store: Store, *, longest: int, complain: Complain, advance: Advance) -> Imported:
     """Bring what *source* gives into *store*. Done again it changes nothing.
 
     Args:

@@ -19,7 +19,7 @@ _MOST_VALUES = 500
 
 
 @dataclass(slots=True)
-class Progress:
+class Reached:
     """How far an export has come."""
 
     cursor: Cursor | None = None
@@ -34,7 +34,7 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         """*path*: None for an export that cannot be continued."""
         self.path = path
-        self.progress = Progress()
+        self.reached = Reached()
         self.is_of_use = False
         """Something is in the file that need not be written again."""
         self._database = self._open()
@@ -54,19 +54,19 @@ class Journal:
         return database
 
     def continues(self, plan: str) -> bool:
-        """Whether what was interrupted was an export by the same *plan*; `progress` then says how far it had come."""
+        """Whether what was interrupted was an export by the same *plan*; `reached` then says how far it had come."""
         database = self._database
         if database.execute("SELECT text FROM plan").fetchone() != (plan,):
             return False
         found = database.execute("SELECT cursor, bytes, events, calls FROM progress").fetchone()
         if found is not None:
-            self.progress, self.is_of_use = Progress(*found), True
+            self.reached, self.is_of_use = Reached(*found), True
         return found is not None
 
     def begin(self, plan: str, chosen: Iterable[Collection[str]]) -> None:
         """Start over: an export by *plan*, of the calls *chosen*."""
         database = self._database
-        self.progress, self.is_of_use = Progress(), False
+        self.reached, self.is_of_use = Reached(), False
         database.execute("BEGIN")
         for table in ("plan", "progress", "chosen"):
             database.execute(f"DELETE FROM {table}")
@@ -86,8 +86,8 @@ class Journal:
         return found
 
     def commit(self) -> None:
-        """`progress` is how far the file has safely come."""
-        now = self.progress
+        """`reached` is how far the file has safely come."""
+        now = self.reached
         database = self._database
         database.execute("BEGIN")
         database.execute("DELETE FROM progress")

@@ -169,8 +169,12 @@ def _add_up(connection: Connection, copies: int, days: int) -> None:
     from storage.projections import CALL_COLUMNS
 
     rollups = Rollups()
-    for values in connection.stream(f"SELECT {','.join(CALL_COLUMNS)} FROM hub_calls"):
-        row = dict(zip(CALL_COLUMNS, values, strict=True))
-        row["started_at"] = instant(row["started_ns"])
-        rollups.add(row)
+    select = f"SELECT {','.join(CALL_COLUMNS)} FROM hub_calls WHERE call_id > ? ORDER BY call_id LIMIT {_PAGE}"
+    last = ""
+    while rows := connection.execute(select, (last,)).fetchall():
+        for values in rows:
+            row = dict(zip(CALL_COLUMNS, values, strict=True))
+            row["started_at"] = instant(row["started_ns"])
+            rollups.add(row)
+        last = row["call_id"]
     rollups.write(connection, no_rest)

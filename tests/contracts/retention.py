@@ -20,12 +20,12 @@ from storage.engine import Connection
 from storage.sequences import expand, sequences_in
 from storage.sql_store import SqlStore
 from storage.views import VIEWS
+from tests.contracts.case import LATER
 from tests.factories import SECOND, START, Factory
 from tests.stories import story
 
 DAY = 86_400 * SECOND
 HOUR = 3_600 * SECOND
-LATER = START + 10**6 * SECOND
 TABLES = ("hub_calls", "hub_parts", "hub_attempts", "hub_tool_calls", "hub_tool_results", "hub_event_schemas")
 HOURLY = ("llm_costs_hourly", "llm_latency_hourly")
 
