@@ -22,6 +22,7 @@ SMALL = {
     "bench_stream.py": "3",
     "bench_queries.py": "--quick",
     "bench_size.py": "--quick",
+    "bench_collect.py": "--quick",
     "bench_writers.py": "--quick",
     "bench_held_sink.py": "50",
 }

@@ -130,3 +130,13 @@ def test_a_dialect_tells_what_the_decorator_records_but_for_what_the_table_says(
     streamed = told.calls[CASES.index("stream")]
     assert (streamed["ttft_ms"] is None) == (dialect in WITHOUT_FIRST_CHUNK)
     assert all(call["trace_id"] and call["span_id"] and call["duration_ms"] > 0 for call in told.calls)
+
+
+def test_the_table_in_the_documentation_is_the_one_that_is_checked() -> None:
+    lines = [line.strip("| ").split(" | ")[:3] for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
+    told = {tuple(line) for line in lines if line[0] in INSTRUMENTATIONS}
+    assert told == {
+        (dialect, column, "all" if cases == ALL else ", ".join(cases))
+        for dialect, columns in GIVEN_OTHERWISE.items()
+        for column, cases in columns.items()
+    }
