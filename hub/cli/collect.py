@@ -35,12 +35,13 @@ def collect(
     Spans of the gen_ai conventions, of OpenInference and of Traceloop become calls as if they had been traced here;
     other spans are kept to be shown around them.
     """
+    from hub.polite import no_rest
     from hub.received.intake import Intake
     from hub.received.server import Receiver
     from storage import open_store
 
     settings = settings_for(db)
-    store = open_store(settings.db_url, prices=settings.price_list)
+    store = open_store(settings.db_url, prices=settings.price_list, rest=no_rest)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

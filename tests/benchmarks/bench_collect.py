@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from hub.config import load
+from hub.polite import no_rest
 from hub.received.intake import Intake
 from hub.received.server import Receiver
 from hub.received.spans import from_protobuf
@@ -74,7 +75,7 @@ def requests(count: int) -> list[bytes]:
 def measured(emptied: Emptied, bodies: list[bytes]) -> tuple[float, float]:
     """Spans per second, stored and only read."""
     spans = len(bodies) * BATCH
-    with emptied() as url, closing(open_store(url)) as store:
+    with emptied() as url, closing(open_store(url, rest=no_rest)) as store:
         receiver = Receiver(Intake(store, load({"db_url": url, "project": "bench"}, {}, Path.cwd())), port=0)
         receiver.start()
         with closing(http.client.HTTPConnection(*receiver.address, timeout=60)) as connection:
