@@ -102,9 +102,8 @@ def fill(store: SqlStore) -> None:
     store.erase(Erasure(project="shop", before_ns=2**62, session_id=ERASED_SESSION))
     with store._using() as connection, store._writing(connection):
         connection.execute("DELETE FROM hub_events WHERE type = 'hub:redacted'")  # its ids are chance
-        for table, rows in (("hub_models", _MODEL_ROWS), ("hub_spans", _SPAN_ROWS)):
-            marks = ", ".join("?" for _ in rows[0])
-            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+        marks = ", ".join("?" for _ in _MODEL_ROWS[0])
+        connection.executemany(f"INSERT INTO hub_models VALUES ({marks})", _MODEL_ROWS)
 
 
 @cache
@@ -369,7 +368,38 @@ def _contributed(factory: Factory) -> list[EventRecord]:
     return events[:2] + call + events[2:]
 
 
-_SPECIAL = (_tools, _shapes, _extremes, _on_the_hour, _unfinished, _repeated, _attempts, _capture, _contributed)
+def _received(factory: Factory) -> list[EventRecord]:
+    """Spans that are no calls."""
+
+    def span(trace: str, own: str, parent: str | None, data: Data, attributes: Data | None, at: int) -> EventRecord:
+        ids = {"trace_id": trace * 32, "span_id": own * 16, "parent_span_id": parent and parent * 16}
+        content = None if attributes is None else {"attributes": attributes}
+        stream = factory.new_id()
+        return factory.event(
+            "otel:span", stream=stream, version=1, call_id=None, at=at, data=data, content=content, **ids
+        )
+
+    served: Data = {"name": "GET /été", "kind": "SERVER", "status": "OK", "duration_ms": 12.5}
+    asked: Data = {"name": "query", "kind": "CLIENT", "status": "ERROR", "duration_ms": 0.0}
+    return [
+        span("a", "b", None, served, {"http.route": "/été", "long": "x" * 2_000}, START),
+        span("a", "c", "b", asked, None, START + 1_234_567),
+        span("d", "e", None, {"name": ""}, {}, START + 86_400 * SECOND),
+    ]
+
+
+_SPECIAL = (
+    _tools,
+    _shapes,
+    _extremes,
+    _on_the_hour,
+    _unfinished,
+    _repeated,
+    _attempts,
+    _capture,
+    _contributed,
+    _received,
+)
 
 _MODEL_ROWS: list[tuple[Any, ...]] = [
     (
@@ -390,9 +420,4 @@ _MODEL_ROWS: list[tuple[Any, ...]] = [
     ("openai", "gpt-4o", "GPT-4o", 128_000, 16_384, 2_500.0, 10_000.0, 1_250.0, 0.0, "high", None, None, START + 1),
     ("acme", "Ärger-1", None, None, None, None, None, None, None, None, None, None, None),
     ("", "zero", "", 0, 0, 0.0, 0.0, 0.0, 0.0, "", "[]", "{}", 0),
-]
-_SPAN_ROWS: list[tuple[Any, ...]] = [
-    ("a" * 32, "b" * 16, None, "GET /été", "SERVER", "till", START, 12.5, "OK", '{"http.route":"/été"}'),
-    ("a" * 32, "c" * 16, "b" * 16, "query", "CLIENT", None, START + 1_234_567, None, "ERROR", None),
-    ("d" * 32, "e" * 16, None, "", None, "Kasse", START + 86_400 * SECOND, 0.0, None, "{}"),
 ]

@@ -74,7 +74,7 @@ def backwards(sqlite: Reader, tmp_path_factory: pytest.TempPathFactory) -> Reade
     path = tmp_path_factory.mktemp("backwards") / "calls.db"
     with closing(sqlite3.connect(str(sqlite.settings.sqlite_path))) as source, closing(sqlite3.connect(path)) as copy:
         source.backup(copy)
-        for table in ("hub_calls", "hub_models", "hub_spans"):
+        for table in ("hub_calls", "hub_models"):
             copy.execute(f"CREATE TEMP TABLE kept AS SELECT * FROM {table} ORDER BY rowid DESC")
             copy.execute(f"DELETE FROM {table}")
             copy.execute(f"INSERT INTO {table} SELECT * FROM kept")
