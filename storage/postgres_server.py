@@ -12,7 +12,7 @@ from hub.db_urls import plain, shown
 from hub.errors import ConfigError, SchemaMismatch, StoreError, StoreUnavailable
 from storage.postgres_connection import PostgresConnection
 
-_OF_VALUES = (psycopg.IntegrityError, psycopg.DataError)
+_OF_VALUES = (psycopg.IntegrityError, psycopg.DataError, errors.ProgramLimitExceeded)
 _CONNECT_SECONDS = 5
 LOCK_MS = 5_000
 _IDLE_MS = 60_000
