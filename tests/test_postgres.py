@@ -295,6 +295,38 @@ def test_positions_are_given_in_the_order_of_commits(postgres_url: str) -> None:
         store.close()
 
 
+def statistics_of(url: str) -> set[tuple[Any, ...]]:
+    return set(
+        select(url, "SELECT starelid, staattnum, stainherit, xmin::text FROM pg_statistic WHERE starelid > 16384")
+    )
+
+
+def test_a_writer_analyzes_a_log_that_grew_fourfold_and_no_other_one(postgres_url: str) -> None:
+    with migrated_store(postgres_url) as store:
+        store.append(Factory().calls(16))
+        assert ("hub_events",) in select(
+            postgres_url, "SELECT starelid::regclass::text FROM pg_statistic WHERE stainherit"
+        )
+        before = statistics_of(postgres_url)
+        another = PostgresStore(postgres_url)
+        another.append(Factory("another").call())
+        assert statistics_of(postgres_url) == before
+        another.append(Factory("more").calls(64))
+        another.close()
+        assert statistics_of(postgres_url) != before
+
+
+def test_events_are_written_while_their_tables_cannot_be_analyzed(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
+    with migrated_store(postgres_url) as store, connected(postgres_url) as other:
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE hub_contents IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM does
+        assert store.append(Factory().call()).new == 4
+        other.execute("ROLLBACK")
+
+
 # A server that goes away.
 
 
