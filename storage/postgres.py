@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import errors
 
 from hub.db_urls import shown
+from hub.errors import StoreUnavailable
 from hub.events import EventRecord
 from hub.forking import not_to_inherit, undivided
 from storage.engine import Connection
@@ -120,7 +121,12 @@ class PostgresStore(SqlStore):
         if self._partitions_as_of != self._memory.epoch:  # months may have been dropped
             self._partitions.forget()
             self._partitions_as_of = self._memory.epoch
-        self._partitions.make_for(connection, (record["stream_id"] for record in records), self._wall())
+        try:
+            self._partitions.make_for(connection, (record["stream_id"] for record in records), self._wall())
+        except errors.LockNotAvailable as error:
+            raise StoreUnavailable(
+                self.url, "a month of events is to be made, and a long transaction keeps it", "it is tried again"
+            ) from error
 
     def _tell(self, connection: Connection, position: int) -> None:
         connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, str(position)))

@@ -19,6 +19,20 @@ _IDLE_MS = 60_000
 """A writer that stops within a transaction, and with it all others, for longer loses its connection."""
 
 
+_SETTINGS = """
+SELECT set_config('timezone', 'UTC', false), set_config('lock_timeout', ?, false),
+  set_config('idle_in_transaction_session_timeout', ?, false), set_config('bytea_output', 'hex', false),
+  set_config('default_transaction_isolation', 'read committed', false),
+  set_config('search_path', concat_ws(', ', (
+    SELECT quote_ident(nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = to_regclass('hub_counters') AND nspname <> current_schema()
+  ), current_setting('search_path')), false)
+"""
+"""Whatever the server's, database's and login's defaults. Who waits for the turn has to see what was written meanwhile;
+and the schema in which the tables are is the current one, though the login has another one first in its path: writers'
+turns and new tables are that schema's."""
+
+
 def connect(url: str) -> PostgresConnection:
     """A connection outside of any transaction: they are begun and ended by the caller. Instants are UTC.
 
@@ -42,11 +56,7 @@ def connect(url: str) -> PostgresConnection:
             ) from error
     connection = PostgresConnection(raw)
     with translated(url):
-        connection.execute(
-            "SELECT set_config('timezone', 'UTC', false), set_config('lock_timeout', ?, false),"
-            " set_config('idle_in_transaction_session_timeout', ?, false), set_config('bytea_output', 'hex', false)",
-            (str(LOCK_MS), str(_IDLE_MS)),
-        )
+        connection.execute(_SETTINGS, (str(LOCK_MS), str(_IDLE_MS)))
     return connection
 
 
@@ -64,6 +74,8 @@ def translated(url: str) -> Iterator[None]:
         raise StoreUnavailable(
             shown(url), "the login lacks a right", "give it the hub's schema, or run hub migrate as its owner"
         ) from error
+    except errors.CheckViolation as error:  # of hub_events, whose partition for an event was detached a moment ago
+        raise StoreUnavailable(shown(url), "a month of events was being dropped", "it is tried again") from error
     except _OF_VALUES:
         raise
     except psycopg.Error as error:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -231,9 +230,42 @@ def test_a_partition_that_is_gone_is_made_again(postgres_url: str) -> None:
         with connected(postgres_url) as connection:
             connection.execute("DROP TABLE hub_events_2024_02")
         again = factory.call()
-        with pytest.raises(psycopg.errors.CheckViolation):
+        with pytest.raises(StoreUnavailable, match="being dropped"):
             store.append(again)
         assert store.append(again).new == 4
+
+
+def test_a_month_that_another_process_made_meanwhile_is_used(postgres_url: str) -> None:
+    with migrated_store(postgres_url) as store:
+        store.append(Factory("first").call())
+        store.append(Factory("second").call())  # knows the months now
+        another = PostgresStore(postgres_url)
+        another.append(Factory("another", start=ns(2024, 2)).call())
+        another.close()
+        assert store.append(Factory("third", start=ns(2024, 2)).call()).new == 4
+        assert partitions(postgres_url)["hub_events_2024_02"] == 8
+
+
+def test_a_new_month_that_another_process_made_meanwhile_is_used(postgres_url: str) -> None:
+    clock = [time.time_ns()]
+    with migrated_store(postgres_url, wall=lambda: clock[0]) as store:
+        store.append(Factory("first").call())
+        store.append(Factory("second").call())  # knows the months now
+        month = postgres_partitions.Month(postgres_partitions.Month.at(clock[0] // 10**6) + 2)
+        clock[0] = month.start_ms * 10**6
+        another = PostgresStore(postgres_url, wall=lambda: clock[0])
+        another.append(Factory("another", start=clock[0]).call())
+        another.close()
+        assert store.append(Factory("third", start=clock[0]).call()).new == 4
+        assert partitions(postgres_url)[month.table] == 8
+
+
+@pytest.mark.parametrize("month", [1, 12])
+def test_a_partition_s_name_tells_its_month(month: int) -> None:
+    found = postgres_partitions.Month(2024 * 12 + month - 1)
+    assert postgres_partitions.Month.named(found.table) == found
+    for other in ("hub_events", "hub_events_odd", "hub_events_later", "hub_events_2024_13", "hub_events_2024_01_old"):
+        assert postgres_partitions.Month.named(other) is None
 
 
 # Who is told, and who waits.
@@ -325,6 +357,46 @@ def test_events_are_written_while_their_tables_cannot_be_analyzed(
         other.execute("LOCK TABLE hub_contents IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM does
         assert store.append(Factory().call()).new == 4
         other.execute("ROLLBACK")
+
+
+def test_writers_whose_logins_look_elsewhere_first_take_turns_too(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
+    migrate(postgres_url)
+    with connected(postgres_url) as connection:
+        connection.execute("CREATE SCHEMA of_another")
+    elsewhere = PostgresStore(f"{postgres_url}?options=-csearch_path%3Dof_another,public")
+    assert elsewhere.append(Factory(start=ns(2024, 2)).call()).new == 4
+    late = Factory("late").call()
+    with connected(postgres_url) as other:
+        other.execute("BEGIN")
+        other.execute(TURN)
+        with pytest.raises(StoreUnavailable, match="another writer"):
+            elsewhere.append(late)
+    assert elsewhere.append(late).new == 4
+    assert elsewhere.rebuild() == 8
+    elsewhere.close()
+    assert select(postgres_url, "SELECT 1 FROM pg_class WHERE relnamespace = 'of_another'::regnamespace") == []
+
+
+def test_writers_see_what_others_wrote_whatever_the_database_s_isolation(postgres_url: str) -> None:
+    migrate(postgres_url)
+    name = postgres_url.rsplit("/", 1)[1]
+    with connected(postgres_url) as connection:
+        connection.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'")
+    stores = [PostgresStore(postgres_url) for _ in range(3)]
+
+    def write(number: int) -> None:
+        factory = Factory(f"p{number}")
+        for _ in range(8):
+            stores[number].append(factory.call())
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    assert select(postgres_url, "SELECT count(*), max(position) FROM hub_events") == [(96, 96)]
+    for store in stores:
+        store.close()
 
 
 # A server that goes away.
