@@ -38,22 +38,23 @@ def connect(url: str) -> PostgresConnection:
 
     Raises: StoreError, ConfigError
     """
-    with translated(url):
-        try:
-            raw = psycopg.connect(
-                plain(url),
-                autocommit=True,
-                connect_timeout=_CONNECT_SECONDS,
-                application_name="llm-hub",
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
-                tcp_user_timeout=20_000,
-            )
-        except psycopg.ProgrammingError as error:  # libpq cannot read the URL; its message may quote it
-            raise ConfigError(
-                "db_url", shown(url), "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-            ) from error
+    try:
+        raw = psycopg.connect(
+            plain(url),
+            autocommit=True,
+            connect_timeout=_CONNECT_SECONDS,
+            application_name="llm-hub",
+            client_encoding="utf8",
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=20_000,
+        )
+    # Without the cause: libpq quotes what it cannot read, or took for a host, and that may be a piece of the password.
+    except psycopg.ProgrammingError:
+        raise ConfigError("db_url", shown(url), "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from None
+    except psycopg.Error as error:
+        raise _meaning(error, url) from None
     connection = PostgresConnection(raw)
     with translated(url):
         connection.execute(_SETTINGS, (str(LOCK_MS), str(_IDLE_MS)))

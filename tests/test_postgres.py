@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from hub.errors import ConfigError, ForeignStore, SchemaMismatch, StoreUnavailable
+from hub.errors import ConfigError, ForeignStore, SchemaMismatch, StoreError, StoreUnavailable
 from hub.runtime import Hub
 from hub.store import Erasure
 from storage import open_store, postgres_partitions
@@ -118,10 +119,34 @@ def test_what_keeps_us_from_the_server_is_told_without_the_password(postgres_url
     assert "wrong" not in str(caught.value)
 
 
-def test_a_url_that_libpq_cannot_read_is_refused_without_the_password() -> None:
-    with pytest.raises(ConfigError, match="postgresql://USER") as caught:
-        PostgresStore("postgresql://hub:canary@host/db?nonsense=1").append(Factory().call())
-    assert "canary" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://hub:canary@host/db?nonsense=1", "postgresql://USER"),
+        ("postgresql://hub:canary%zz@host/db", "postgresql://USER"),
+        ("postgresql://hub:canary%00@host/db", "postgresql://USER"),
+        ("postgresql://hub:p:canary/ss@host/db", r"hub:\*\*\*@host"),
+        ("postgresql://hub:p@canary.invalid@host/db", r"hub:\*\*\*@host"),
+    ],
+)
+def test_a_url_that_libpq_cannot_read_is_refused_without_any_of_the_password(url: str, words: str) -> None:
+    with pytest.raises((ConfigError, StoreUnavailable), match=words) as caught:
+        PostgresStore(url).append(Factory().call())
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_not_all_texts_fit_in_is_refused_with_the_remedy(postgres_url: str, encoding: str) -> None:
+    url = f"{postgres_url}_{encoding.lower()}"
+    name = url.rsplit("/", 1)[1]
+    with connected(postgres_url) as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'")
+        try:
+            for use in (migrate, lambda url: PostgresStore(url).append(Factory().call())):
+                with pytest.raises(StoreError, match=rf"{encoding}.*ENCODING 'UTF8'"):
+                    use(url)
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.mark.parametrize("scheme", ["postgresql://", "postgres://", "postgresql+psycopg://"])
