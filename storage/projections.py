@@ -16,7 +16,7 @@ import orjson
 
 from hub.events import Data, EventRecord
 from hub.messages import newest_text
-from hub.pricing import PriceBook, reported
+from hub.pricing import LARGEST, PriceBook, reported
 from storage.key_texts import key_text
 
 Row = dict[str, Any]
@@ -331,10 +331,10 @@ def price_by_attempts(row: Row, attempts: Sequence[tuple[bool, bool, int | None]
     if not costs:
         return
     is_reported = row["cost_source"] is not None and row["price_version"] is None
-    if any(cost is None for cost in costs):
+    total = sum(cost or 0 for cost in costs)
+    if abs(total) > LARGEST or any(cost is None for cost in costs):
         row["cost_nanos"] = row["cost_source"] = row["price_version"] = None
         return
-    total = sum(cost for cost in costs if cost is not None)
     row["cost_nanos"] = max(total, row["cost_nanos"] or 0) if is_reported else total
     row["cost_source"] = row["cost_source"] or "attempts"
 
