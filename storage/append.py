@@ -171,7 +171,7 @@ class Append:
             self._projector.committed()
 
     def _obey_tombstones(self) -> list[EventRecord]:
-        """Returns: What tells of the events that are refused."""
+        """Returns: What tells of the events that are refused, if it was not told before."""
         batch, tombstones = self._batch, self._memory.tombstones
         if tombstones.is_empty:
             return []
@@ -187,7 +187,10 @@ class Append:
         seqs: dict[tuple[str, str], list[int]] = {}
         for record in expired:
             seqs.setdefault((record["project"], record["producer"]), []).append(record["producer_seq"])
-        return [expired_told(project, producer, found, self._now) for (project, producer), found in seqs.items()]
+        told = [expired_told(project, producer, found, self._now) for (project, producer), found in seqs.items()]
+        places = [(record["stream_id"], 1, 1) for record in told]
+        known = {stream for stream, *_ in self._connection.lookup_ranges(_FIND_EVENTS, places, self._rest)}
+        return [record for record in told if record["stream_id"] not in known]
 
     def _write_contents(self) -> None:
         known, found = self._memory.contents, self._contents

@@ -1,7 +1,7 @@
 """The partitions of hub_events: a month of streams each, so that old ones are dropped whole.
 
 A stream's id is a UUIDv7 and begins with its time, so ids in order of text are in order of time. Months are made when
-they are needed. Ids from before 2015, which are none of ours, stand in `hub_events_odd`; those later than the month
+they are needed. Ids from before 2015, which no right clock gives, stand in `hub_events_odd`; those later than the month
 after this one in `hub_events_later`, which is emptied into months as time goes on: a clock decades off makes no
 decades of partitions. There is no DEFAULT partition: DETACH CONCURRENTLY refuses one.
 """
