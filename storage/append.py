@@ -18,7 +18,7 @@ from storage.engine import Connection, Insert, Lookup, RangeLookup
 from storage.event_views import SCHEMA_EVENT, announce
 from storage.own_events import expired_told
 from storage.price_tables import read_prices, told_price
-from storage.projections import CALL_TYPES
+from storage.projections import CALL_TYPES, instant
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.sequences import MANY, cut, keep, packed
 from storage.tombstones import Tombstones, stripped, without_content
@@ -27,6 +27,8 @@ LIVE = "calls"
 """The checkpoint of the projections that append itself keeps."""
 
 _REMEMBERED_CONTENTS = 8_192
+
+_CLOCKS_DIFFER_NS = 86_400 * 10**9
 
 _INSERT_EVENTS = Insert("hub_events", EVENT_COLUMNS)
 _INSERT_CONTENTS = Insert("hub_contents", ("id", "project", "hash", "body", "packed", "bytes"))
@@ -169,7 +171,7 @@ class Append:
             self._projector.committed()
 
     def _obey_tombstones(self) -> list[EventRecord]:
-        """Returns: What tells of the events that are refused."""
+        """Returns: What tells of the events that are refused, if it was not told before."""
         batch, tombstones = self._batch, self._memory.tombstones
         if tombstones.is_empty:
             return []
@@ -185,7 +187,10 @@ class Append:
         seqs: dict[tuple[str, str], list[int]] = {}
         for record in expired:
             seqs.setdefault((record["project"], record["producer"]), []).append(record["producer_seq"])
-        return [expired_told(project, producer, found, self._now) for (project, producer), found in seqs.items()]
+        told = [expired_told(project, producer, found, self._now) for (project, producer), found in seqs.items()]
+        places = [(record["stream_id"], 1, 1) for record in told]
+        known = {stream for stream, *_ in self._connection.lookup_ranges(_FIND_EVENTS, places, self._rest)}
+        return [record for record in told if record["stream_id"] not in known]
 
     def _write_contents(self) -> None:
         known, found = self._memory.contents, self._contents
@@ -283,9 +288,11 @@ class Append:
         self._counters["epoch"] += 1
 
     def _after_all_priced(self) -> int:
-        """The earliest start of a new card that leaves every cost as it is. Within `_price`, no call of the batch is
+        """The earliest start of a new card that leaves every cost as it is, but for those of calls that a clock which
+        is far ahead dates in the future: no price would change until then. Within `_price`, no call of the batch is
         written yet."""
         row = self._connection.execute(
-            "SELECT started_ns FROM hub_calls WHERE started_at IS NOT NULL ORDER BY started_at DESC LIMIT 1"
+            "SELECT started_ns FROM hub_calls WHERE started_at <= ? ORDER BY started_at DESC LIMIT 1",
+            (instant(self._now + _CLOCKS_DIFFER_NS),),
         ).fetchone()
         return 0 if row is None else int(row[0]) + 1

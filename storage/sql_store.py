@@ -104,6 +104,10 @@ class SqlStore(ABC):
     def _tell(self, connection: Connection, position: int) -> None:
         """Within the transaction that wrote events up to *position*: let others know once it stands."""
 
+    def _look_after(self, connection: Connection, position: int) -> None:
+        """After events up to *position* were written, while others may write: what keeps the database fast."""
+        return
+
     @abstractmethod
     def close(self) -> None: ...
 
@@ -145,6 +149,8 @@ class SqlStore(ABC):
                 if batch.records:
                     self._tell(connection, work.position)
             work.committed()
+            if batch.records:
+                self._look_after(connection, work.position)
         return AppendResult(new, batch.duplicates, tuple(batch.conflicts), work.expired)
 
     def adopt_prices(self, rows: Sequence[PriceRow]) -> Adopted:

@@ -150,14 +150,14 @@ def refuse_network_folder(path: Path, mounts: str | None = None) -> None:
             mounts = Path("/proc/self/mounts").read_text(errors="replace")
         except OSError:
             return
-    folder = os.path.realpath(path.parent)
+    real = os.path.realpath(path)
     best, kind = "", ""
     for line in mounts.splitlines():
         fields = line.split(" ")
         if len(fields) < 3:
             continue
         point = fields[1].replace("\\040", " ")
-        inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, fields[2]
     if kind in _NETWORK.split():

@@ -128,6 +128,16 @@ def test_a_price_is_for_new_calls_and_for_old_ones_once_repriced(opened: Opened,
     assert agrees_with_a_rebuild(store)
 
 
+def test_a_call_dated_in_the_future_keeps_no_price_from_changing(opened: Opened, factory: Factory) -> None:
+    store = opened()
+    store.append([*acme(factory), *factory.call()])
+    store.append(Factory("rogue", start=4_000_000_000 * SECOND).call())
+    factory.now += SECOND
+    store = opened(prices(ACME_PRICE, rate="500"))
+    store.append([*acme(factory), *factory.call()])
+    assert [cost for cost, *_ in costs(store)] == [None, 75_000, COST, 375_000, 75_000]
+
+
 def test_a_dry_run_tells_what_would_change_and_changes_nothing(opened: Opened, factory: Factory) -> None:
     store = opened()
     store.append([*acme(factory), *factory.calls(3), *factory.call(request={"provider": None})])

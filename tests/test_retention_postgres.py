@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from hub.errors import StoreUnavailable
 from hub.events import EventRecord
 from storage import postgres_pruning
 from storage.postgres import PostgresStore
@@ -166,6 +167,33 @@ def test_a_long_transaction_delays_the_dropping_of_a_month_and_nothing_else(
     assert [row for row in hourly(store)[0] if row[0] < datetime(2026, 6, 1, tzinfo=UTC)] == [
         row for row in before[0] if row[0] < datetime(2026, 6, 1, tzinfo=UTC)
     ]
+
+
+def test_an_event_of_a_month_that_is_about_to_be_dropped_waits_for_its_readers_and_is_kept(
+    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
+    factory = Factory(start=MAY + DAY)
+    stream = factory.new_id()
+    early, late, another = (
+        factory.event("acme:tick", stream=stream, version=version, call_id=None, at=at)
+        for version, at in ((1, MAY + DAY), (2, JULY), (3, JULY))
+    )
+    store.append([early, *calls_in(MAY, JULY)])
+    pruner = PostgresStore(migrated)
+    with psycopg.connect(migrated) as reader:
+        reader.execute("SELECT count(*) FROM hub_events")
+        assert pruner.prune(calls_before_ns=JUNE).notes
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="a month of events"):
+                store.append([late])
+        assert store.append(calls_in(JULY + DAY)).new == 12
+    assert store.append([late]).new == 1
+    assert store.append([another]).new == 1
+    assert pruner.prune(calls_before_ns=JUNE).notes == ()
+    assert list(store.read_stream(UUID(stream))) == [late, another]
+    assert "2026_05" in months(store)
+    pruner.close()
 
 
 def test_a_tool_s_answer_is_not_left_with_a_call_whose_month_is_still_to_be_dropped(

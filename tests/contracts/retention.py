@@ -372,6 +372,7 @@ class RetentionContract:
         before = hourly(store)
         store.prune(calls_before_ns=bound)
         assert store.append(old) == AppendResult(0, expired=12)
+        assert store.append(old) == AppendResult(0, expired=12)
         (told,) = store.read_all().events
         assert told["type"] == "hub:dropped"
         named = told["data"].pop("producer_seqs")
