@@ -40,7 +40,7 @@ def connect(url: str) -> PostgresConnection:
             raise ConfigError(
                 "db_url", shown(url), "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
             ) from error
-    connection = PostgresConnection(raw)
+    connection = PostgresConnection(raw, shown(url))
     with translated(url):
         connection.execute(
             "SELECT set_config('timezone', 'UTC', false), set_config('lock_timeout', ?, false),"

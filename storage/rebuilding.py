@@ -16,7 +16,7 @@ import orjson
 from hub.messages import parts
 from hub.polite import Rest
 from hub.pricing import PriceBook
-from storage.append import LIVE, read_counters, read_tombstones
+from storage.append import LIVE, read_counters, read_tombstones, set_checkpoint
 from storage.bodies import Shape, shape_of
 from storage.engine import Connection, Lookup, marks
 from storage.event_views import SCHEMA_EVENT, refill
@@ -192,11 +192,7 @@ class _Rebuild:
         ).fetchall()
         told = [one.record for one in with_content(connection, rows)]
         refill(connection, told, keep=is_pruned(connection))
-        connection.execute(
-            "INSERT INTO hub_checkpoints (name, cursor) VALUES (?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
-            (LIVE, str(self._done)),
-        )
+        set_checkpoint(connection, LIVE, str(self._done))
         outdate(connection)
 
 

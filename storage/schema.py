@@ -391,7 +391,7 @@ checkpoints = Table(
     "hub_checkpoints",
     metadata,
     Column("name", String, primary_key=True),
-    Column("cursor", String, nullable=False),
+    Column("reached", String, nullable=False),
 )
 """How far each projection has come."""
 

@@ -347,7 +347,7 @@ class SqlStore(ABC):
 
     def checkpoint(self, name: str) -> Cursor | None:
         with self._using() as connection:
-            row = connection.execute("SELECT cursor FROM hub_checkpoints WHERE name = ?", (name,)).fetchone()
+            row = connection.execute("SELECT reached FROM hub_checkpoints WHERE name = ?", (name,)).fetchone()
             return Cursor(row[0]) if row else None
 
     def open_calls(self, producer: str) -> Sequence[OpenCall]:

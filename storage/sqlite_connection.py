@@ -23,6 +23,11 @@ class SQLiteConnection(sqlite3.Connection):
 
     engine: Final[Engine] = "sqlite"
 
+    @property
+    def url(self) -> str:
+        _, _, path = self.execute("PRAGMA database_list").fetchone()
+        return f"sqlite:///{path}"
+
     def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         return iter(self.execute(sql, values))
 

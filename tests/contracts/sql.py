@@ -314,6 +314,24 @@ class SqlContract(StoreCase):
         assert projections(store) == before
         assert whole_log(store) == written
 
+    def test_an_upgrade_under_a_writers_feet_is_noticed_before_it_writes(
+        self, store: SqlStore, factory: Factory
+    ) -> None:
+        store.append(written := factory.calls(2))
+        before, late = projections(store), factory.calls(2)
+        newer = f"{int(REVISION) + 1:04d}"
+        with connected(store) as connection:
+            connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", (newer,))
+            for _ in range(2):
+                with pytest.raises(SchemaMismatch, match="upgrade llm-hub") as caught:
+                    store.append(late)
+                assert (caught.value.url, caught.value.found, caught.value.expected) == (store.url, newer, REVISION)
+                assert is_outage(caught.value), "or the events would be dropped"
+            connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", (REVISION,))
+        assert projections(store) == before
+        assert store.append(late).new == len(late)
+        assert whole_log(store) == written + late
+
     @pytest.mark.parametrize("year", [1970, 2014, 2100, 2200])
     def test_a_clock_decades_off_loses_nothing(self, tmp_path: Path, year: int) -> None:
         wrong, right = Factory("wrong", start=ns(year)), Factory("right")
