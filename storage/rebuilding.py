@@ -24,6 +24,7 @@ from storage.price_tables import read_prices
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.pruning import is_pruned
 from storage.reading import COLUMNS, Stored, with_content
+from storage.repricing import REPRICED
 from storage.rollups import COST_KEY, COST_MEASURES, COSTS, LATENCY, LATENCY_KEY, LATENCY_MEASURES
 from storage.search import outdate
 from storage.tombstones import Tombstones
@@ -40,7 +41,7 @@ Writing = Callable[[Connection], AbstractContextManager[None]]
 
 
 class _Disturbed(Exception):
-    """Something was erased or pruned meanwhile: what was made so far may hold it."""
+    """Something was erased, pruned or repriced meanwhile: what was made so far may be as it was before."""
 
 
 def rebuild(
@@ -75,14 +76,14 @@ class _Rebuild:
 
     def run(self) -> int:
         connection = self._connection
-        removals = self._removals()
+        before = self._disturbances()
         self._make_tables()
         while self._free_page():
-            if self._removals() != removals:
+            if self._disturbances() != before:
                 raise _Disturbed
             self._progress(self._count, self._total())
         with self._writing(connection):
-            if self._removals() != removals:
+            if self._disturbances() != before:
                 raise _Disturbed
             while self._page(_PAGE):
                 pass
@@ -90,8 +91,9 @@ class _Rebuild:
         self._progress(self._count, self._count)
         return self._count
 
-    def _removals(self) -> int:
-        return read_counters(self._connection).get(REMOVALS, 0)
+    def _disturbances(self) -> tuple[int, int]:
+        counters = read_counters(self._connection)
+        return counters.get(REMOVALS, 0), counters.get(REPRICED, 0)
 
     def _total(self) -> int:
         return int(self._connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0])
