@@ -23,12 +23,12 @@ from storage.event_views import SCHEMA_EVENT, refill
 from storage.price_tables import read_prices
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.pruning import is_pruned
-from storage.reading import COLUMNS, Stored, with_content
+from storage.reading import COLUMNS, Stored, one_moment, with_content
 from storage.repricing import REPRICED
 from storage.rollups import COST_KEY, COST_MEASURES, COSTS, LATENCY, LATENCY_KEY, LATENCY_MEASURES
 from storage.search import outdate
 from storage.tombstones import Tombstones
-from storage.upkeep import REMOVALS
+from storage.upkeep import REMOVALS, is_unswept
 
 TABLES = ("hub_calls", "hub_parts", "hub_attempts", "hub_tool_calls", "hub_tool_results")
 ROLLUPS = {COSTS: (COST_KEY, COST_MEASURES), LATENCY: (LATENCY_KEY, LATENCY_MEASURES)}
@@ -85,7 +85,7 @@ class _Rebuild:
         with self._writing(connection):
             if self._disturbances() != before:
                 raise _Disturbed
-            while self._page(_PAGE):
+            while self._page():
                 pass
             self._swap()
         self._progress(self._count, self._count)
@@ -106,16 +106,14 @@ class _Rebuild:
 
     def _free_page(self) -> bool:
         """A page while others write. Returns: Whether it was full."""
-        self._connection.execute("BEGIN")
-        full = self._page(_PAGE) == _PAGE
-        self._connection.execute("COMMIT")
-        return full
+        with one_moment(self._connection):
+            return self._page() == _PAGE
 
-    def _page(self, limit: int) -> int:
+    def _page(self) -> int:
         """Returns: How many events the page had."""
         connection = self._connection
         rows = connection.execute(
-            f"SELECT {COLUMNS} FROM hub_events WHERE position > ? ORDER BY position LIMIT ?", (self._done, limit)
+            f"SELECT {COLUMNS} FROM hub_events WHERE position > ? ORDER BY position LIMIT ?", (self._done, _PAGE)
         ).fetchall()
         if not rows:
             return 0
@@ -174,6 +172,11 @@ class _Rebuild:
     def _swap(self) -> None:
         connection = self._connection
         kept, made = _schemas(connection)
+        if is_unswept(connection):  # what nothing refers to any more may come again, and is not taken apart anew then
+            connection.execute(
+                f"INSERT INTO {made}.hub_parts SELECT * FROM {kept}.hub_parts"
+                f" WHERE content_id NOT IN (SELECT content_id FROM {made}.hub_parts)"
+            )
         for table in TABLES:
             connection.execute(f"DELETE FROM {kept}.{table}")
             connection.execute(f"INSERT INTO {kept}.{table} SELECT * FROM {made}.{table}")

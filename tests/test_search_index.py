@@ -316,7 +316,9 @@ def test_an_erasure_by_another_unicode_has_the_index_made_anew(tmp_path: Path, f
         store.append(factory.call([user("teapot")]))
         store.follow_search(enable=True)
         with store._apart() as connection, store._writing(connection):
-            connection.execute("UPDATE hub_checkpoints SET reached = replace(reached, ?, '1.0')", (search_words.UNICODE,))
+            connection.execute(
+                "UPDATE hub_checkpoints SET reached = replace(reached, ?, '1.0')", (search_words.UNICODE,)
+            )
         store.erase(Erasure(project="shop", before_ns=LATER, user_id="u1"))
         assert TAIL not in blocks(store.path)
         assert len(calls_with(store, "teapot")) == 1
