@@ -599,7 +599,7 @@ def _long_call(factory: Factory, **envelope: Any) -> list[EventRecord]:
 
 def _erase_within_a_page(other: SqlStore, monkeypatch: pytest.MonkeyPatch) -> list[ErasureReport]:
     """The next page of events that anybody reads is read while *other* erases. Returns: What that did, once done."""
-    expand, done = reading.expand, list[ErasureReport]()
+    done: list[ErasureReport] = []
 
     def erase_first(connection: Connection, manifests: Iterable[dict[str, Any]]) -> None:
         monkeypatch.setattr(reading, "expand", expand)

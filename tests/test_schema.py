@@ -17,6 +17,7 @@ from hub.errors import HubError, StoreUnavailable
 from storage import append, migrate, projector
 from storage.schema import metadata
 from storage.sqlite import SQLiteStore
+from storage.sqlite_connection import SQLiteConnection
 from storage.sqlite_file import translated
 from tests.factories import Factory
 from tests.old_stores import make_old
@@ -24,7 +25,7 @@ from tests.store_rows import projections, rows
 
 
 def migrated(path: Path) -> Path:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None, factory=SQLiteConnection)) as connection:
         migrate.upgrade(connection, None)
     return path
 
@@ -126,7 +127,7 @@ def test_an_upgrade_keeps_a_backup_and_everything_else(tmp_path: Path) -> None:
     store = filled(tmp_path / "x.db")
     store.close()
     before = projections(store.path)
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(store.path, isolation_level=None, factory=SQLiteConnection)) as connection:
         backup = migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more"))
     assert backup == tmp_path / "x.db.backup-0003"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
@@ -199,7 +200,10 @@ def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
     store = filled(tmp_path / "x.db")
     store.close()
     before = rows(store.path, "SELECT sql FROM sqlite_master")
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection, pytest.raises(ZeroDivisionError):
+    with (
+        closing(sqlite3.connect(store.path, isolation_level=None, factory=SQLiteConnection)) as connection,
+        pytest.raises(ZeroDivisionError),
+    ):
         migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more", "1 / 0"))
     assert rows(store.path, "SELECT sql FROM sqlite_master") == before
     store.append(Factory("another").calls(1))

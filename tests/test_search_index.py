@@ -21,6 +21,7 @@ from storage.schema import in_history, metadata_of
 from storage.search_indexes import TABLES
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
+from storage.sqlite_connection import SQLiteConnection
 from storage.sqlite_query import run, views
 from tests.factories import SECOND, START, Factory
 from tests.postgres_server import Server
@@ -367,7 +368,7 @@ def test_a_store_is_upgraded_with_its_index(tmp_path: Path, factory: Factory) ->
         call = factory.call([user("teapot")])
         store.append(call)
         store.follow_search(enable=True)
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(store.path, isolation_level=None, factory=SQLiteConnection)) as connection:
         migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more"))
         connection.execute(f"UPDATE hub_schema SET version_num = '{migrate.REVISION}'")
     with closing(SQLiteStore(tmp_path / "calls.db")) as store:
