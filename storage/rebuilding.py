@@ -1,7 +1,7 @@
 """All projections made again from the events.
 
-They grow in temporary tables, which have the projections' own names: SQLite finds a temporary table first, so the code
-that writes them is the live one. A rebuild that is killed leaves nothing behind.
+They grow in temporary tables, which have the projections' own names and are found first under them, so the code that
+writes them is the live one. A rebuild that is killed leaves nothing behind.
 """
 
 from __future__ import annotations

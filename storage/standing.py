@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hub.ids import id_bound
 from storage.append import read_counters
 from storage.engine import Connection
-from storage.tombstones import BODIES, CALLS, id_bound
+from storage.tombstones import BODIES, CALLS
 from storage.upkeep import REDACTIONS, SCRUBBED, is_unswept
 
 
