@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from hub.ids import id_ms
 from hub.polite import no_rest
 from hub.store import Erasure, ErasureReport
 from storage.append import read_counters
@@ -24,6 +25,7 @@ from storage.sweeping import sweep, would_sweep
 from storage.tombstones import (
     CONFLICT,
     begun_ns,
+    bury,
     call_begun_ns,
     column_of,
     has_erasable_data,
@@ -106,12 +108,7 @@ class _Erasing:
         """Leave the tombstone."""
         what, digest = self._what, tombstone_hash(self._value, key, self._kind)
         with self._upkeep.step():
-            self._connection.execute(
-                "INSERT INTO hub_tombstones (project, kind, hash, before_ns, created_ns) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (project, kind, hash) DO UPDATE SET before_ns = excluded.before_ns"
-                " WHERE excluded.before_ns > hub_tombstones.before_ns",
-                (what.project, self._kind, digest, what.before_ns, self._upkeep.wall()),
-            )
+            bury(self._connection, [(what.project, self._kind, digest, what.before_ns, self._upkeep.wall())])
             self._upkeep.count()
 
     # Finding. What comes behind the tombstone is stripped, so nothing has to be looked at again.
@@ -207,7 +204,7 @@ class _Erasing:
                 self._upkeep.tell("hub:redacted", self._what.project, facts)
         self.steps += bool(left)
         self.target.events += len(found)
-        self.target.days.update(day_of(stream_id) for _, stream_id, *_ in left)
+        self.target.days.update((id_ms(stream_id) or 0) // DAY_MS for _, stream_id, *_ in left)
 
     def _strip(self, rows: Sequence[Any]) -> None:
         connection = self._connection
@@ -261,8 +258,3 @@ def _fold_again(connection: Connection, calls: Sequence[str]) -> None:
         for one in with_content(connection, rows):
             projector.fold(Entry(one.position, one.record, ()))
         projector.write()
-
-
-def day_of(stream_id: str) -> int:
-    """The day since 1970 that the id of a stream tells."""
-    return int(stream_id[:8] + stream_id[9:13], 16) // DAY_MS

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from psycopg import errors
 from psycopg.errors import Diagnostic
 
+from hub.ids import id_bound
 from storage import search_indexes
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_partitions import TABLE, Month, finish_detaching, make, pending, read
-from storage.tombstones import id_bound
 from storage.upkeep import Scrubbed, Writing
 
 _TABLES = (

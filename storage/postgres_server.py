@@ -55,7 +55,7 @@ def connect(url: str) -> PostgresConnection:
         raise ConfigError("db_url", shown(url), "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from None
     except psycopg.Error as error:
         raise _meaning(error, url) from None
-    connection = PostgresConnection(raw)
+    connection = PostgresConnection(raw, shown(url))
     with translated(url):
         connection.execute(_SETTINGS, (str(LOCK_MS), str(_IDLE_MS)))
     return connection

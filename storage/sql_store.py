@@ -40,9 +40,7 @@ from storage.turns import Turns
 from storage.upkeep import REDACTIONS, SCRUBBED, Scrubbed, Upkeep
 
 _STREAM_PAGE = 256
-
-
-UNSCRUBBED = "unused parts of the store's files may hold copies of it until hub erase may write them anew"
+_UNSCRUBBED = "unused parts of the store's files may hold copies of it until hub erase may write them anew"
 
 
 def new_key() -> bytes:
@@ -210,7 +208,7 @@ class SqlStore(ABC):
             return Scrubbed(tuple(notes))
         if not rewrite:
             self._tidy(upkeep.connection)
-            return Scrubbed((*notes, UNSCRUBBED), complete=False)
+            return Scrubbed((*notes, _UNSCRUBBED), complete=False)
         upkeep.phase("Writing the files anew")
         upkeep.told(0, 1)
         scrubbed = self._rewrite(upkeep.connection, done.days if redactions - before == done.steps else None)
@@ -354,7 +352,7 @@ class SqlStore(ABC):
 
     def checkpoint(self, name: str) -> Cursor | None:
         with self._using() as connection:
-            row = connection.execute("SELECT cursor FROM hub_checkpoints WHERE name = ?", (name,)).fetchone()
+            row = connection.execute("SELECT reached FROM hub_checkpoints WHERE name = ?", (name,)).fetchone()
             return Cursor(row[0]) if row else None
 
     def open_calls(self, producer: str) -> Sequence[OpenCall]:

@@ -67,8 +67,8 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA secure_delete=ON")  # Debian's default, not SQLite's: what is erased must be gone
 
 
-def make_file(path: Path) -> bool:
-    """Make an empty file, readable by its owner alone, where there is none. Returns: Whether there was none.
+def make_file(path: Path) -> None:
+    """Make an empty file, readable by its owner alone, where there is none.
 
     A journal left behind by a deleted database is removed: SQLite would play it into the new file.
 
@@ -82,14 +82,13 @@ def make_file(path: Path) -> bool:
         if path.exists():
             if not path.is_file():
                 raise StoreError(url_of(path), "this is a device or a pipe", "name a file (HUB_DB_URL)")
-            return False
+            return
         with write_lock(path):
             if path.exists():
-                return False
+                return
             for suffix in ("-wal", "-shm", "-journal"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # where a link leads, if it is one
-    return True
 
 
 @contextmanager

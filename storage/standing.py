@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hub.ids import id_bound
 from storage.append import read_counters
 from storage.engine import Connection
-from storage.tombstones import BODIES, CALLS, id_bound
-from storage.upkeep import REDACTIONS, REMOVALS, SCRUBBED, SWEPT
+from storage.tombstones import BODIES, CALLS
+from storage.upkeep import REDACTIONS, SCRUBBED, is_unswept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ def standing(connection: Connection, *, bodies_before_ns: int | None, calls_befo
     ).fetchone()
     return Standing(
         tombstones=tombstones,
-        unswept=counters.get(REMOVALS, 0) > counters.get(SWEPT, 0),
+        unswept=is_unswept(connection),
         unscrubbed=counters.get(REDACTIONS, 0) > counters.get(SCRUBBED, 0),
         old_bodies=_has_old_bodies(connection, bodies_before_ns or 0),
         old_calls=_calls(connection, calls_before_ns or 0),

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 from hub.events import EventRecord
+from hub.ids import id_bound, id_ms
 from hub.store import Erasure
 from storage.bodies import keyed_hash
+from storage.engine import Connection
 
 CONFLICT = "hub:conflict"
 ENVELOPE = EventRecord.__required_keys__
-_LAST_MS = 2**48 - 1
 _COLUMNS = {"call": "call_id", "session": "session_id", "user": "user_id"}
 
 CALLS, BODIES = "calls", "bodies"
@@ -65,6 +66,16 @@ class Tombstones:
         return False
 
 
+def bury(connection: Connection, rows: Iterable[tuple[str, str, bytes, int, int]]) -> None:
+    """Leave tombstones: (project, kind, hash, before, when made). One that is there may only come to cover more."""
+    connection.executemany(
+        "INSERT INTO hub_tombstones (project, kind, hash, before_ns, created_ns) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (project, kind, hash) DO UPDATE SET before_ns = excluded.before_ns"
+        " WHERE excluded.before_ns > hub_tombstones.before_ns",
+        rows,
+    )
+
+
 def subjects(record: EventRecord) -> Iterator[EventRecord]:
     """*record*, and of a hub:conflict the event that it carries."""
     yield record
@@ -114,26 +125,8 @@ def begun_ns(record: EventRecord) -> int:
 
 def call_begun_ns(call_id: str) -> int | None:
     """The time in a call's id, so that every event of a call has the same answer. None if it is no UUIDv7."""
-    if call_id[14:15] != "7":
-        return None
-    try:
-        return int(call_id[:8] + call_id[9:13], 16) * 10**6
-    except ValueError:
-        return None
-
-
-def id_bound(before_ns: int) -> str:
-    """What the ids of all calls begun at *before_ns* or later are not below; whole milliseconds, downwards."""
-    digits = f"{min(max(before_ns // 10**6, 0), _LAST_MS):012x}"
-    return f"{digits[:8]}-{digits[8:]}"
-
-
-def id_ms(call_id: str) -> int:
-    """The time in a call's id, in milliseconds; 0 if it is no UUID."""
-    try:
-        return int(call_id[:8] + call_id[9:13], 16)
-    except ValueError:
-        return 0
+    ms = id_ms(call_id) if call_id[14:15] == "7" else None
+    return None if ms is None else ms * 10**6
 
 
 def has_erasable_data(event_type: str) -> bool:

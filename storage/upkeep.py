@@ -100,6 +100,12 @@ class Upkeep:
                 write_counters(self.connection, {name: value})
 
 
+def is_unswept(connection: Connection) -> bool:
+    """Whether there may be content that nothing refers to any more."""
+    counters = read_counters(connection)
+    return counters.get(REMOVALS, 0) > counters.get(SWEPT, 0)
+
+
 def lowest(connection: Connection, table: str, column: str) -> int:
     """The lowest number there is; 1 where there is none."""
     (found,) = connection.execute(f"SELECT min({column}) FROM {table}").fetchone()

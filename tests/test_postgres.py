@@ -52,6 +52,45 @@ def test_setting_up_again_changes_nothing(postgres_url: str) -> None:
         assert len(store.read_all().events) == 8
 
 
+def test_setting_up_passes_over_a_view_that_cannot_be_made(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    factory, alike = Factory(), "same_" * 20
+
+    def announce(event_type: str, fields: dict[str, str], version: int = 1) -> None:
+        data = {"type": event_type, "schema_version": version, "fields": fields}
+        store.append([factory.event("hub:schema", stream=factory.new_id(), version=1, call_id=None, data=data)])
+
+    with migrated_store(postgres_url) as store:
+        announce("acme:used", {"n": "integer"})
+        migrate(postgres_url)
+        with connected(postgres_url) as connection:
+            connection.execute("CREATE VIEW mine AS SELECT n FROM llm_event_acme_used")
+        announce("acme:used", {"n": "text"}, 2)
+        announce("acme:wide", {f"field_{number}": "text" for number in range(1_700)})
+        announce("acme:alike", {alike + "a": "text", alike + "b": "text"})
+        assert migrate(postgres_url) == REVISION
+        [told] = [one.getMessage() for one in caplog.records]
+        assert "llm_event_acme_used of acme:used" in told
+        assert "view mine" in told
+        announce("acme:used", {"n": "integer", "more": "text"})
+    for view in ("mine", "llm_event_acme_used", "llm_event_acme_wide", "llm_event_acme_alike"):
+        assert select(postgres_url, f"SELECT * FROM {view}") == []
+
+
+def test_a_view_that_others_build_upon_is_made_again_with_more_fields(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    factory = Factory()
+    with migrated_store(postgres_url) as store:
+        for fields in ({"n": "integer"}, {"n": "integer", "more": "text"}):
+            data = {"type": "acme:used", "schema_version": 1, "fields": fields}
+            store.append([factory.event("hub:schema", stream=factory.new_id(), version=1, call_id=None, data=data)])
+            migrate(postgres_url)
+            with connected(postgres_url) as connection:
+                connection.execute("CREATE OR REPLACE VIEW mine AS SELECT n FROM llm_event_acme_used")
+    assert not caplog.records
+    assert select(postgres_url, "SELECT n, more FROM llm_event_acme_used") == []
+
+
 def test_twelve_may_set_up_at_once(postgres_url: str) -> None:
     with ThreadPoolExecutor(12) as pool:
         found = list(pool.map(lambda _: migrate(postgres_url), range(12)))

@@ -646,5 +646,5 @@ def test_every_view_can_be_read(ask: Asked) -> None:
 
 def test_a_database_that_was_not_migrated_is_named_with_the_remedy(postgres_url: str) -> None:
     with closing(connect(postgres_url).raw) as raw, pytest.raises(SchemaMismatch, match="hub migrate") as caught:
-        look_around(PostgresConnection(raw), postgres_url)
+        look_around(PostgresConnection(raw, postgres_url), postgres_url)
     assert str(psycopg.conninfo.conninfo_to_dict(postgres_url)["password"]) not in str(caught.value)

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hub.own_prices import read_discounts, read_prices
 from hub.price_list import PriceList, Prices
 from hub.pricing import Card
-from storage import open_store, repricing
-from storage.repricing import ModelCosts, Scope
+from storage import open_store, rebuilding, repricing
+from storage.repricing import ModelCosts, Repriced, Scope
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
 from tests.factories import SECOND, START, Factory
@@ -243,6 +243,23 @@ def test_only_one_model_is_repriced_by_either_of_its_names(opened: Opened, facto
     assert [cost[0] for cost in costs(dearer)] == [150_000, 75_000]
     assert agrees_with_a_rebuild(dearer)
     assert dearer.reprice(Scope(model="strange")).models == []
+
+
+def test_a_reprice_during_a_rebuild_is_not_undone_by_it(
+    opened: Opened, factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilding, "_PAGE", 8)
+    opened().append(factory.calls(6))
+    dearer, done = opened(prices(rate="200")), list[Repriced]()
+
+    def reprice(_done: int, _total: int) -> None:
+        if not done:
+            done.append(dearer.reprice())
+
+    opened(prices(rate="200")).rebuild(reprice)
+    assert done[0].calls == 6
+    assert [cost[0] for cost in costs(dearer)] == [150_000] * 6
+    assert agrees_with_a_rebuild(dearer)
 
 
 def test_costs_as_the_store_knew_prices_at_a_time(opened: Opened, factory: Factory) -> None:

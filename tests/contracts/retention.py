@@ -6,7 +6,8 @@ import functools
 import itertools
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import pytest
 
 from hub.events import EventRecord
 from hub.store import AppendResult, Erased, Erasure, ErasureReport, PruneReport
+from storage import reading
 from storage.bodies import ids_in
 from storage.engine import Connection
 from storage.sequences import expand, sequences_in
@@ -93,6 +95,17 @@ class InterruptedAfter:
             raise Interrupted
 
 
+class InterruptedAt:
+    """A progress that ends the work in a phase."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def __call__(self, words: str, done: int, total: int) -> None:
+        if words == self.words:
+            raise Interrupted
+
+
 class RetentionContract:
     @pytest.fixture
     def open_store(self) -> Callable[[], SqlStore]:
@@ -137,6 +150,48 @@ class RetentionContract:
         again = store.erase(what)
         assert (again.calls, again.contents, again.events_redacted) == (1, 0, 4)
         assert store.read_all().events == log
+
+    def test_what_is_read_while_it_is_erased_is_there_in_whole_or_gone(
+        self, store: SqlStore, open_store: Callable[[], SqlStore], factory: Factory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.append([*_long_call(factory, user_id="u1"), *factory.call()])
+        read = store.read_all().events
+        with closing(open_store()) as other:
+            erased = _erase_within_a_page(other, monkeypatch)
+            assert store.read_all().events == read
+            assert erased.pop().calls == 1
+            [_, request, *_] = store.read_all().events
+            assert request["content"] is None
+
+    def test_a_rebuild_beside_an_erasure_begins_anew(
+        self, store: SqlStore, open_store: Callable[[], SqlStore], factory: Factory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.append([*_long_call(factory, user_id="u1"), *factory.call()])
+        with closing(open_store()) as other:
+            erased = _erase_within_a_page(other, monkeypatch)
+            store.rebuild()
+        assert erased.pop().calls == 1
+        live = everything(store)
+        store.rebuild()
+        assert everything(store) == live
+        assert (unreferenced(store), dangling(store)) == (set(), set())
+
+    def test_messages_that_a_killed_erasure_left_unswept_are_seen_when_they_come_again(
+        self, store: SqlStore, factory: Factory
+    ) -> None:
+        shared = [{"role": "user", "content": "the same for all"}]
+        store.append(factory.call(shared, user_id="u1"))
+        messages = "SELECT content FROM llm_messages WHERE direction = 'input'"
+        before = select(store, messages)
+        with pytest.raises(Interrupted):
+            store.erase(user(), progress=InterruptedAt("Looking for what is still referred to"))
+        assert unreferenced(store)
+        store.rebuild()
+        store.append(factory.call(shared))
+        assert select(store, messages) == before
+        live = everything(store)
+        store.rebuild()
+        assert everything(store) == live
 
     def test_what_another_project_noted_of_an_erased_call_stays(self, store: SqlStore, factory: Factory) -> None:
         call, other = factory.call(user_id="u1"), Factory("p2", project="lab")
@@ -537,6 +592,24 @@ class RetentionContract:
             store.rebuild()
             assert everything(store) == live
             assert (unreferenced(store), dangling(store)) == (set(), set())
+
+
+def _long_call(factory: Factory, **envelope: Any) -> list[EventRecord]:
+    """So many messages that some are kept as a stretch."""
+    return factory.call([{"role": "user", "content": f"message {number}"} for number in range(60)], **envelope)
+
+
+def _erase_within_a_page(other: SqlStore, monkeypatch: pytest.MonkeyPatch) -> list[ErasureReport]:
+    """The next page of events that anybody reads is read while *other* erases. Returns: What that did, once done."""
+    done: list[ErasureReport] = []
+
+    def erase_first(connection: Connection, manifests: Iterable[dict[str, Any]]) -> None:
+        monkeypatch.setattr(reading, "expand", expand)
+        done.append(other.erase(user(), rewrite=False))
+        expand(connection, manifests)
+
+    monkeypatch.setattr(reading, "expand", erase_first)
+    return done
 
 
 def _redactions(store: SqlStore) -> Sequence[EventRecord]:
