@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 from typer.testing import CliRunner, Result
 
-from hub.cli.erase import moment
+from hub.cli.instants import instant
 from hub.cli.main import app
 from hub.log import Priority, Stream
 from hub.store import Erasure
@@ -104,6 +104,33 @@ def test_erase_only_of_calls_begun_before(run: Command, store: SQLiteStore) -> N
     assert count(store, "llm_calls WHERE session_id = 's'") == 29
 
 
+def test_erase_takes_calls_of_the_future_unless_a_time_is_given(run: Command, store: SQLiteStore) -> None:
+    store.append(Factory("ahead", start=time.time_ns() + 900 * DAY).call(user_id="u1"))
+    assert json.loads(run("erase", "--user", "u1", "--before", "1h", "--yes").stdout)["calls"] == 20
+    assert json.loads(run("erase", "--user", "u1", "--yes").stdout)["calls"] == 1
+    assert json.loads(run("erase", "--user", "u0", "--before", "9999-12-31", "--yes").stdout)["calls"] == 20
+
+
+@pytest.mark.parametrize("end", ["0001-01-01", "9999-12-31"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("reprice", "--dry-run", "--since"),
+        ("reprice", "--dry-run", "--as-of"),
+        ("export", "jsonl", "--since"),
+        ("export", "jsonl", "--until"),
+        ("stats", "--since"),
+        ("search", "day", "--since"),
+        ("erase", "--user", "u1", "--yes", "--before"),
+    ],
+    ids=" ".join,
+)
+def test_times_at_both_ends_of_the_calendar_are_taken(
+    run: Command, store: SQLiteStore, command: tuple[str, ...], end: str
+) -> None:
+    assert run(*command, end).exit_code in (0, 2)
+
+
 @pytest.mark.parametrize(
     ("text", "ns"),
     [
@@ -113,7 +140,7 @@ def test_erase_only_of_calls_begun_before(run: Command, store: SQLiteStore) -> N
     ],
 )
 def test_a_time_is_utc_unless_it_says_otherwise(text: str, ns: int) -> None:
-    assert moment(text) == ns
+    assert instant(text, "--before") == ns
 
 
 def test_a_dry_run_of_erase_changes_nothing(run: Command, store: SQLiteStore, tmp_path: Path) -> None:
@@ -133,7 +160,7 @@ def test_a_dry_run_of_erase_changes_nothing(run: Command, store: SQLiteStore, tm
         ((), "name one of"),
         (("--user", "u1", "--session", "s"), "name one of"),
         (("--user", "u1"), "say --yes"),
-        (("--user", "u1", "--before", "soon", "--yes"), "is no time"),
+        (("--user", "u1", "--before", "soon", "--yes"), "--before takes a day"),
     ],
 )
 def test_erase_asks_for_what_it_needs(run: Command, store: SQLiteStore, args: tuple[str, ...], words: str) -> None:

@@ -213,6 +213,11 @@ def test_a_time_is_a_date_a_time_or_so_long_ago(text: str, expected: datetime) -
     assert instant(text, "--since", lambda: NOW_NS) == wanted
 
 
+@pytest.mark.parametrize(("text", "ns"), [("9999-12-31", 2**63 - 1), ("0001-01-02", 0), ("999999w", 0)])
+def test_a_time_that_no_store_can_hold_is_the_nearest_that_it_can(text: str, ns: int) -> None:
+    assert instant(text, "--since", lambda: NOW_NS) == ns
+
+
 @pytest.mark.parametrize("text", ["", "7", "7 years", "yesterday", "2026-13-01", "d7", "99999999999d"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="--since takes a day"):

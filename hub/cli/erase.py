@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -14,11 +12,12 @@ import typer
 
 from hub.cli import shapes
 from hub.cli.guard import FAILED_CHECK, say
+from hub.cli.instants import instant
 from hub.cli.opening import open_for_upkeep, recover_first, settings_for
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import write_json
 from hub.cli.progress import phases
-from hub.config import Settings, duration
+from hub.config import Settings
 from hub.store import Erasure, ErasureReport
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def erase(
     ] = None,
     before: Annotated[
         str | None,
-        typer.Option("--before", metavar="WHEN", help="Only calls begun before: 2026-01-31, or 30d ago. Else now."),
+        typer.Option("--before", metavar="WHEN", help="Only calls begun before: 2026-01-31, or 30d ago. Else all."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -59,7 +58,7 @@ def erase(
     if sum(value is not None for value in (call, session, user)) != 1:
         raise typer.BadParameter("name one of --call, --session and --user")
     settings = settings_for(db)
-    before_ns = moment(before) if before else time.time_ns()
+    before_ns = instant(before, "--before") if before else None
     with closing(open_for_upkeep(settings)) as store:
         recover_first(settings)
         what = _what(store, settings, call, session, user, project, before_ns)
@@ -80,19 +79,6 @@ def erase(
         raise typer.Exit(FAILED_CHECK)
 
 
-def moment(text: str) -> int:
-    """UTC Unix ns of a date, a time, or so long ago. Raises: typer.BadParameter"""
-    try:
-        return time.time_ns() - round(duration(text).total_seconds() * 10**9)
-    except ValueError:
-        pass
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; write 2026-01-31, 2026-01-31T12:00 (UTC), or 30d") from None
-    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 10**6) * 10**3
-
-
 def _what(
     store: SqlStore,
     settings: Settings,
@@ -100,7 +86,7 @@ def _what(
     session: str | None,
     user: str | None,
     project: str | None,
-    before_ns: int,
+    before_ns: int | None,
 ) -> Erasure:
     if call is None:
         named = project or settings.project

@@ -94,10 +94,7 @@ def _hour(text: str | None, option: str, *, up: bool = False) -> datetime | None
         return None
     ns = instant(text, option)
     hours = -(-ns // (3_600 * 10**9)) if up else ns // (3_600 * 10**9)
-    try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
-    except OverflowError:
-        raise typer.BadParameter(f"{option}: {text!r} lies outside of all calendars") from None
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
 
 
 def _sorting(sort: str | None, columns: Sequence[str]) -> tuple[str, bool] | None:
