@@ -39,6 +39,7 @@ from storage.tombstones import (
 from storage.upkeep import REDACTIONS, REMOVALS, Upkeep, lowest, pieces
 
 DAY_MS = 86_400_000
+_LAST_DAY = 2_932_896
 _WINDOW = 20_000
 _CONFLICTS = 100
 _OF_CALLS = "project = ? AND call_id IN"
@@ -272,11 +273,7 @@ class _Erasing:
         )
         connection.executemany(
             "UPDATE hub_events SET data = ? WHERE position = ? AND stream_id = ?",
-            [
-                (orjson.dumps(one.bare).decode(), one.position, one.stream_id)
-                for one in found
-                if one.bare != one.data
-            ],
+            [(orjson.dumps(one.bare).decode(), one.position, one.stream_id) for one in found if one.bare != one.data],
         )
         calls = sorted({one.call_id for one in found if one.type in CALL_TYPES and one.call_id is not None})
         for some in pieces(calls):
@@ -321,5 +318,5 @@ def _fold_again(connection: Connection, calls: Sequence[str]) -> None:
 
 
 def day_of(stream_id: str) -> int:
-    """The day since 1970 that the id of a stream tells."""
-    return int(stream_id[:8] + stream_id[9:13], 16) // DAY_MS
+    """The day since 1970 that the id of a stream tells; the last of the year 9999 for those that tell later ones."""
+    return min(int(stream_id[:8] + stream_id[9:13], 16) // DAY_MS, _LAST_DAY)

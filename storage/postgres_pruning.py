@@ -23,6 +23,23 @@ _PATIENCE_MS = 30_000
 _SNAPSHOTS_MAY_LAST = 10.0
 _MONTH_TABLE = re.compile(rf"{TABLE}_\d{{4}}_\d\d")
 
+_OLDER = """
+    WITH older(who, remedy, age) AS (
+        SELECT 'a transaction of long standing (pid ' || pid || ')', 'end it', greatest(age(backend_xmin), age(backend_xid))
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type <> 'walsender'
+        UNION ALL SELECT 'a standby (walsender, pid ' || pid || ')', 'end its long queries', age(backend_xmin)
+        FROM pg_stat_activity WHERE backend_type = 'walsender'
+        UNION ALL SELECT 'the prepared transaction ' || quote_literal(gid), 'commit it, or roll it back', age(transaction)
+        FROM pg_prepared_xacts WHERE database = current_database()
+        UNION ALL SELECT 'the replication slot ' || slot_name, 'let it catch up, or drop it',
+            greatest(age(xmin), CASE WHEN database = current_database() THEN age(catalog_xmin) END)
+        FROM pg_replication_slots
+    ) SELECT who, remedy FROM older WHERE age > age(?::xid) ORDER BY 1
+"""
+"""Who keeps dead rows from being left out. Of catalogs that is pg_statistic, which has values of the columns."""
+_MOST_NAMED = 5
+
 _STILL_NEEDED = (
     " WHERE NOT CASE WHEN call_id IS NULL THEN occurred_ns < ? ELSE call_id < ?"
     " AND NOT EXISTS (SELECT 1 FROM hub_calls c WHERE c.call_id = e.call_id) END"
@@ -54,6 +71,16 @@ def drop_old_months(connection: PostgresConnection, before_ns: int, writing: Wri
     return dropped, ()
 
 
+def put_back_months(connection: PostgresConnection, writing: Writing) -> Sequence[str]:
+    """Put months back that were detached to be dropped: nobody sees what is in them. Returns: What it could not do."""
+    try:
+        for name in _detached(connection):
+            _put_back(connection, name, writing)
+    except (errors.LockNotAvailable, errors.ObjectInUse):
+        return ("a long transaction keeps a month out of the log that hub prune is to drop; run the same again",)
+    return ()
+
+
 def _needed(connection: PostgresConnection, table: str, before_ns: int) -> bool:
     values = (before_ns, id_bound(before_ns))
     return connection.execute(f"SELECT 1 FROM {table} e {_STILL_NEEDED} LIMIT 1", values).fetchone() is not None
@@ -61,11 +88,24 @@ def _needed(connection: PostgresConnection, table: str, before_ns: int) -> bool:
 
 def _detached(connection: PostgresConnection) -> list[str]:
     """Months that somebody who was killed detached, or was about to detach, and did not come to drop."""
+    for name in _pending(connection):
+        connection.execute(f"ALTER TABLE {TABLE} DETACH PARTITION {name} FINALIZE")
+    return _alone(connection)
+
+
+def out_of_the_log(connection: PostgresConnection) -> list[str]:
+    """Months of which nobody sees anything until the next pruning or erasure, which finishes what was begun."""
+    return sorted({*_pending(connection), *_alone(connection)})
+
+
+def _pending(connection: PostgresConnection) -> list[str]:
     pending = connection.execute(
         "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = ?::regclass AND inhdetachpending", (TABLE,)
     )
-    for (name,) in pending.fetchall():
-        connection.execute(f"ALTER TABLE {TABLE} DETACH PARTITION {name} FINALIZE")
+    return [name for (name,) in pending.fetchall()]
+
+
+def _alone(connection: PostgresConnection) -> list[str]:
     tables = connection.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
         " AND starts_with(relname, ?)",
@@ -94,12 +134,22 @@ def _drop_or_put_back(connection: PostgresConnection, name: str, before_ns: int,
         if not _is_alone(connection, name):
             return 0  # a writer needed the month, and put it back
         if needed:
-            month = Month(int(name[-7:-3]) * 12 + int(name[-2:]) - 1)
-            bounds = f"FROM ('{month.bound}') TO ('{Month(month + 1).bound}')"
-            connection.execute(f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES {bounds}")
+            _attach(connection, name)
             return 0
         connection.execute(f"DROP TABLE {name}")
     return int(count)
+
+
+def _put_back(connection: PostgresConnection, name: str, writing: Writing) -> None:
+    with writing(connection):
+        if _is_alone(connection, name):
+            _attach(connection, name)
+
+
+def _attach(connection: PostgresConnection, name: str) -> None:
+    month = Month(int(name[-7:-3]) * 12 + int(name[-2:]) - 1)
+    bounds = f"FROM ('{month.bound}') TO ('{Month(month + 1).bound}')"
+    connection.execute(f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES {bounds}")
 
 
 def _forget(connection: PostgresConnection, month: str) -> None:
@@ -161,15 +211,11 @@ def _wait_for_snapshots(connection: PostgresConnection) -> list[str]:
     (now,) = connection.execute("SELECT pg_current_xact_id()::xid::text").fetchone() or ("",)
     deadline = time.monotonic() + _SNAPSHOTS_MAY_LAST
     while True:
-        older = connection.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            " AND age(backend_xmin) > age(?::xid) ORDER BY pid",
-            (now,),
-        ).fetchall()
+        older = connection.execute(_OLDER, (now,)).fetchall()
         if not older:
             return []
         if time.monotonic() > deadline:
-            return [f"a transaction of long standing (pid {older[0][0]}) still sees what was deleted: end it"]
+            return [f"{who} still sees what was deleted: {remedy}" for who, remedy in older[:_MOST_NAMED]]
         time.sleep(0.1)
 
 

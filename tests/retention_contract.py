@@ -214,9 +214,7 @@ class RetentionContract:
         assert kinds == [("call",), ("call",), ("user",)]  # none for the call of which nothing else can come
 
     @pytest.mark.parametrize("ahead", [3 * 10**9, 2**61 // SECOND], ids=["years", "a century"])
-    def test_an_erasure_without_a_time_takes_what_clocks_ahead_have_written(
-        self, store: SqlStore, ahead: int
-    ) -> None:
+    def test_an_erasure_without_a_time_takes_what_clocks_ahead_have_written(self, store: SqlStore, ahead: int) -> None:
         factory = Factory("ahead", start=START + ahead * SECOND)
         call, more = factory.call(user_id="u1"), factory.call(user_id="u1")
         more = [{**one, "call_id": call[0]["stream_id"], "stream_id": call[0]["stream_id"]} for one in more]

@@ -104,6 +104,20 @@ def test_erase_only_of_calls_begun_before(run: Command, store: SQLiteStore) -> N
     assert count(store, "llm_calls WHERE session_id = 's'") == 29
 
 
+def test_erase_removes_our_backups_and_names_the_copies_of_others(run: Command, store: SQLiteStore) -> None:
+    ours, theirs = Path(f"{store.path}.backup-0002"), Path(f"{store.path}.backup-2026-11-01")
+    for copy in (ours, theirs):
+        shutil.copy(store.path, copy)
+    result = run("erase", "--user", "nobody", "--yes")
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["complete"]) == (1, False)
+    assert (ours.exists(), theirs.exists()) == (False, True)
+    assert f"{theirs} seems to be a copy of the store" in result.stderr
+    assert str(theirs) in findings(run("doctor", "--json"))["backup"]["finding"]
+    theirs.unlink()
+    assert json.loads(run("erase", "--user", "nobody", "--yes").stdout)["complete"]
+
+
 def test_erase_takes_calls_of_the_future_unless_a_time_is_given(run: Command, store: SQLiteStore) -> None:
     store.append(Factory("ahead", start=time.time_ns() + 900 * DAY).call(user_id="u1"))
     assert json.loads(run("erase", "--user", "u1", "--before", "1h", "--yes").stdout)["calls"] == 20
