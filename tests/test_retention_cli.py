@@ -230,6 +230,17 @@ def test_erase_names_spools_in_which_something_waits(
     spool.close()
 
 
+def test_erase_names_spools_of_other_databases_in_which_something_of_the_project_waits(
+    run: Command, store: SQLiteStore, tmp_path: Path
+) -> None:
+    spool, stream = make_spool(tmp_path / "spool" / "another"), Stream(new_id())
+    spool.append(body(stream, text="hello"), 1, stream, Priority.EVENT)
+    project = spool.constants["project"]
+    assert f"{spool.folder} has events waiting" in run("erase", "--user", "u1", "--yes", "--project", project).stderr
+    assert "has events waiting" not in run("erase", "--user", "u1", "--yes", "--project", "elsewhere").stderr
+    spool.close()
+
+
 def test_erase_may_leave_the_file_as_it_is_and_doctor_tells(run: Command, store: SQLiteStore) -> None:
     result = run("erase", "--user", "u1", "--yes", "--no-rewrite")
     assert result.exit_code == 1

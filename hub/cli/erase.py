@@ -52,7 +52,7 @@ def erase(
     json: Json = False,
 ) -> None:
     """Erase content and names of a call, a session or a user, here and in what comes later. Counts and costs stay."""
-    from hub.spool.scrubbing import overwrite_passed, wait_for_stores
+    from hub.spool.scrubbing import overwrite_passed, wait_for_stores, waiting_elsewhere
 
     form = chosen_format(json)
     if sum(value is not None for value in (call, session, user)) != 1:
@@ -72,6 +72,8 @@ def erase(
             report = store.erase(what, rewrite=not no_rewrite, progress=progress)
         wait_for_stores(settings.spool_root, _SPOOLS_MAY_TAKE)
         left = overwrite_passed(settings.spool_root)
+        for folder in waiting_elsewhere(settings.spool_root, what.project):
+            say(f"{folder} has events waiting for a database of another name: if it is this one, erase by that name too")
         if not report.events_redacted:
             _say_nothing_matched(store, what)
     _write(report, what, left, form, "Erased")
