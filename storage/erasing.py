@@ -242,7 +242,7 @@ class _Erasing:
                 f" FROM hub_events WHERE {where}",
                 values,
             ).fetchall()
-            found = [_Found(*row[:-1], orjson.loads(row[-1])) for row in rows]
+            found = [_Found._make((*row[:-1], orjson.loads(row[-1]))) for row in rows]
             left = [one for one in found if one.has_labels or one.data != one.bare]
             self._bury("call", unnamed := self._unnamed(calls, found))
             if left:

@@ -25,12 +25,14 @@ _MONTH_TABLE = re.compile(rf"{TABLE}_\d{{4}}_\d\d")
 
 _OLDER = """
     WITH older(who, remedy, age) AS (
-        SELECT 'a transaction of long standing (pid ' || pid || ')', 'end it', greatest(age(backend_xmin), age(backend_xid))
+        SELECT 'a transaction of long standing (pid ' || pid || ')', 'end it',
+            greatest(age(backend_xmin), age(backend_xid))
         FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type <> 'walsender'
         UNION ALL SELECT 'a standby (walsender, pid ' || pid || ')', 'end its long queries', age(backend_xmin)
         FROM pg_stat_activity WHERE backend_type = 'walsender'
-        UNION ALL SELECT 'the prepared transaction ' || quote_literal(gid), 'commit it, or roll it back', age(transaction)
+        UNION ALL SELECT 'the prepared transaction ' || quote_literal(gid), 'commit it, or roll it back',
+            age(transaction)
         FROM pg_prepared_xacts WHERE database = current_database()
         UNION ALL SELECT 'the replication slot ' || slot_name, 'let it catch up, or drop it',
             greatest(age(xmin), CASE WHEN database = current_database() THEN age(catalog_xmin) END)

@@ -20,11 +20,12 @@ from urllib.parse import quote
 
 from hub.errors import ForeignStore, QueryRefused, StoreError, StoreUnavailable
 from storage.query import Limits, Params, Result, Shadow
-from storage.query_rules import FUNCTIONS, TABLE_FUNCTIONS, first_keyword
+from storage.query_rules import FUNCTIONS, TABLE_FUNCTIONS, expansions, first_keyword
 from storage.sqlite_connection import SQLiteConnection
 from storage.views import VIEWS
 
 _PROGRESS_STEPS = 10_000
+_MOST_EXPANSIONS = 4_096
 _LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
@@ -167,6 +168,9 @@ def _check(sql: str, params: Params, shadow: Shadow) -> None:
     if keyword not in ("SELECT", "WITH", "VALUES", "EXPLAIN"):
         reason = f"{keyword} is not a read" if keyword else "there is no SQL to run"
         raise QueryRefused(reason, "write one SELECT over the views: " + ", ".join(shadow))
+    if expansions(sql) > _MOST_EXPANSIONS:
+        reason = "its common table expressions refer to each other too often, and are copied each time"
+        raise QueryRefused(reason, "refer to each of them once or twice")
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
         for view, columns in shadow.items():
             empty.execute(f'CREATE TABLE "{view}" ({", ".join(_quoted(column) for column in columns)})')

@@ -78,8 +78,12 @@ def user(name: str = "u1") -> Erasure:
 
 _CONTRIBUTED: dict[str, dict[str, Any]] = {
     "provider:retry": {
-        **{"attempt": 1, "delay_ms": 5.0, "provider": "openai", "usage": {"input_tokens": 3}},
-        **{"error": "ann was wrong", "note": "ann"},
+        "attempt": 1,
+        "delay_ms": 5.0,
+        "provider": "openai",
+        "usage": {"input_tokens": 3},
+        "error": "ann was wrong",
+        "note": "ann",
     },
     "provider:error": {"message": "ann is not known", "detail": "ann"},
     "provider:moderation": {"flagged": "ann"},
@@ -207,7 +211,9 @@ class RetentionContract:
         note = factory.event("acme:note", stream=stream, version=9, data={"text": "hello"}, user_id="u1")
         store.append([*call[:2], note, *running[:2], *ended])
         assert store.erase(user()).calls == 3
-        store.append([*call[2:], *({**record, "user_id": None} for record in running[2:])])
+        for record in running[2:]:
+            record["user_id"] = None
+        store.append([*call[2:], *running[2:]])
         for one in (call, running):
             assert {record["content"] is None for record in store.read_stream(UUID(one[0]["stream_id"]))} == {True}
         kinds = select(store, "SELECT kind FROM hub_tombstones")

@@ -73,7 +73,9 @@ def erase(
         wait_for_stores(settings.spool_root, _SPOOLS_MAY_TAKE)
         left = overwrite_passed(settings.spool_root)
         for folder in waiting_elsewhere(settings.spool_root, what.project):
-            say(f"{folder} has events waiting for a database of another name: if it is this one, erase by that name too")
+            say(
+                f"{folder} has events waiting for a database of another name: if it is this one, erase by that name too"
+            )
         if not report.events_redacted:
             _say_nothing_matched(store, what)
     _write(report, what, left, form, "Erased")

@@ -89,9 +89,8 @@ def _told(done: Imported, store: str) -> list[str]:
     if done.conflicts or done.broken:
         lines.append(f"Left out: {done.broken:,} broken, {done.conflicts:,} whose place has another event.")
     if done.expired:
-        lines.append(
-            f"Left out: {shapes.many(done.expired, 'event')} of calls as old as those that hub prune took from the store."
-        )
+        expired = shapes.many(done.expired, "event")
+        lines.append(f"Left out: {expired} of calls as old as those that hub prune took from the store.")
     if done.changed:
         lines.append(f"{shapes.many(done.changed, 'event')} had values that cannot be stored, and say so.")
     if done.other_prices:
