@@ -17,7 +17,7 @@ from storage.erasing import DAY_MS
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_migrate import TURN, require_newest
 from storage.postgres_partitions import Month, Partitions
-from storage.postgres_pruning import drop_old_months, rewrite, tidy
+from storage.postgres_pruning import drop_old_months, put_back_months, rewrite, tidy
 from storage.postgres_server import connect, translated
 from storage.sql_store import SqlStore
 from storage.upkeep import Scrubbed
@@ -141,6 +141,10 @@ class PostgresStore(SqlStore):
     def _drop_whole(self, connection: Connection, before_ns: int) -> tuple[int, Sequence[str]]:
         assert isinstance(connection, PostgresConnection)
         return drop_old_months(connection, before_ns, self._writing)
+
+    def _gather(self, connection: Connection) -> Sequence[str]:
+        assert isinstance(connection, PostgresConnection)
+        return put_back_months(connection, self._writing)
 
     def _rewrite(self, connection: Connection, days: Collection[int] | None) -> Scrubbed:
         assert isinstance(connection, PostgresConnection)

@@ -21,6 +21,25 @@ _TABLES = (
 _PATIENCE_MS = 30_000
 _SNAPSHOTS_MAY_LAST = 10.0
 
+_OLDER = """
+    WITH older(who, remedy, age) AS (
+        SELECT 'a transaction of long standing (pid ' || pid || ')', 'end it',
+            greatest(age(backend_xmin), age(backend_xid))
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type <> 'walsender'
+        UNION ALL SELECT 'a standby (walsender, pid ' || pid || ')', 'end its long queries', age(backend_xmin)
+        FROM pg_stat_activity WHERE backend_type = 'walsender'
+        UNION ALL SELECT 'the prepared transaction ' || quote_literal(gid), 'commit it, or roll it back',
+            age(transaction)
+        FROM pg_prepared_xacts WHERE database = current_database()
+        UNION ALL SELECT 'the replication slot ' || slot_name, 'let it catch up, or drop it',
+            greatest(age(xmin), CASE WHEN database = current_database() THEN age(catalog_xmin) END)
+        FROM pg_replication_slots
+    ) SELECT who, remedy FROM older WHERE age > age(?::xid) ORDER BY 1
+"""
+"""Who keeps dead rows from being left out. Of catalogs that is pg_statistic, which has values of the columns."""
+_MOST_NAMED = 5
+
 _STILL_NEEDED = (
     " WHERE NOT CASE WHEN call_id IS NULL THEN occurred_ns < ? ELSE call_id < ?"
     " AND NOT EXISTS (SELECT 1 FROM hub_calls c WHERE c.call_id = e.call_id) END"
@@ -52,6 +71,18 @@ def drop_old_months(connection: PostgresConnection, before_ns: int, writing: Wri
     return dropped, ()
 
 
+def put_back_months(connection: PostgresConnection, writing: Writing) -> Sequence[str]:
+    """Put months back that were detached to be dropped: nobody sees what is in them. Returns: What it could not do."""
+    try:
+        for month in _detached(connection):
+            with writing(connection):
+                if _is_alone(connection, month.table):
+                    make(connection, month)
+    except (errors.LockNotAvailable, errors.ObjectInUse):
+        return ("a long transaction keeps a month out of the log that hub prune is to drop; run the same again",)
+    return ()
+
+
 def _needed(connection: PostgresConnection, table: str, before_ns: int) -> bool:
     values = (before_ns, id_bound(before_ns))
     return connection.execute(f"SELECT 1 FROM {table} e {_STILL_NEEDED} LIMIT 1", values).fetchone() is not None
@@ -61,6 +92,15 @@ def _detached(connection: PostgresConnection) -> list[Month]:
     """Months that somebody who was killed detached, or was about to detach, and did not come to drop."""
     for name in pending(connection):
         finish_detaching(connection, name)
+    return _alone(connection)
+
+
+def out_of_the_log(connection: PostgresConnection) -> list[str]:
+    """Months of which nobody sees anything until the next pruning or erasure, which finishes what was begun."""
+    return sorted({*pending(connection), *(month.table for month in _alone(connection))})
+
+
+def _alone(connection: PostgresConnection) -> list[Month]:
     tables = connection.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = quote_ident(current_schema())::regnamespace"
         " AND relkind = 'r' AND NOT relispartition"
@@ -152,15 +192,11 @@ def _wait_for_snapshots(connection: PostgresConnection) -> list[str]:
     (now,) = connection.execute("SELECT pg_current_xact_id()::xid::text").fetchone() or ("",)
     deadline = time.monotonic() + _SNAPSHOTS_MAY_LAST
     while True:
-        older = connection.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            " AND age(backend_xmin) > age(?::xid) ORDER BY pid",
-            (now,),
-        ).fetchall()
+        older = connection.execute(_OLDER, (now,)).fetchall()
         if not older:
             return []
         if time.monotonic() > deadline:
-            return [f"a transaction of long standing (pid {older[0][0]}) still sees what was deleted: end it"]
+            return [f"{who} still sees what was deleted: {remedy}" for who, remedy in older[:_MOST_NAMED]]
         time.sleep(0.1)
 
 

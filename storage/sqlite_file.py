@@ -19,6 +19,7 @@ from storage.sqlite_connection import SQLiteConnection
 from storage.turns import Place
 
 LOCK_SUFFIX = ".lock-hub"
+_BACKUP, _REVISION = ".backup-", re.compile(r"0\d{3}")
 _LOCK_WAIT = 5.0
 _PATIENCE = 2.0
 """Seconds for which a writer lets those go first who came before it: they may be stopped."""
@@ -38,7 +39,20 @@ def url_of(path: Path) -> str:
 
 def backups_of(path: Path) -> list[Path]:
     """The copies that upgrades made of the file, see `storage.migrate`."""
-    return sorted(path.parent.glob(f"{glob.escape(path.name)}.backup-*"))
+    return [copy for copy in _copies_of(path) if _REVISION.fullmatch(_ending(copy, path))]
+
+
+def foreign_copies_of(path: Path) -> list[Path]:
+    """What people seem to have copied the file to."""
+    return [copy for copy in _copies_of(path) if not _REVISION.fullmatch(_ending(copy, path))]
+
+
+def _copies_of(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}{_BACKUP}*"))
+
+
+def _ending(copy: Path, path: Path) -> str:
+    return copy.name.removeprefix(f"{path.name}{_BACKUP}")
 
 
 def connect(path: Path) -> SQLiteConnection:

@@ -113,6 +113,7 @@ READS: list[tuple[str, Params, list[tuple[object, ...]]]] = [
     ("WITH llm_calls AS (SELECT 1 AS one) SELECT * FROM llm_calls", (), [(1,)]),
     ("WITH x(a, b) AS MATERIALIZED (VALUES (1, 2)) SELECT x.b FROM x AS y(a, b), x", (), [(2,)]),
     ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT sum(i) FROM n", (), [(6,)]),
+    ("SELECT power(10::numeric, 100000), power(2::numeric, 100)", (), [("1" + "0" * 100_000, 2**100)]),
     ("SELECT e.version, (e).type, e.data IS NULL FROM llm_events e WHERE position = 1", (), [(1, "llm:request", 0)]),
     (
         "SELECT row_number() OVER (ORDER BY started_at), model.provider FROM llm_calls model LIMIT 1",
