@@ -153,7 +153,9 @@ class Settings(BaseModel):
     @property
     def spool_root(self) -> Path:
         """The folder of this store's spools: processes that write to one database find each other here."""
-        return self.spool_dir / hashlib.sha256(identity(self.db_url).encode()).hexdigest()[:16]
+        path = self.sqlite_path
+        named = identity(self.db_url) if path is None else f"sqlite:///{os.path.realpath(path)}"
+        return self.spool_dir / hashlib.sha256(named.encode()).hexdigest()[:16]
 
     @property
     def sqlite_path(self) -> Path | None:

@@ -1,4 +1,5 @@
-"""Ids that follow from something else, so that whoever makes them makes the same."""
+"""UUIDs of version 7: those that follow from something else, so that whoever makes them makes the same, and the time in
+any of them."""
 
 from __future__ import annotations
 
@@ -25,6 +26,20 @@ def uuid7_at(ns: int, seed: bytes) -> str:
     Raises: ValueError: There is no room for the time in 48 bits of milliseconds.
     """
     return _uuid7(ns // _MS, (ns % _MS << 12) // _MS, _digest(seed))
+
+
+def id_ms(uuid7: str) -> int | None:
+    """The time in an id, UTC Unix milliseconds; None if it is no UUID."""
+    try:
+        return int(uuid7[:8] + uuid7[9:13], 16)
+    except ValueError:
+        return None
+
+
+def id_bound(ns: int) -> str:
+    """What all ids of the time *ns*, UTC Unix nanoseconds, and later are not below; whole milliseconds, downwards."""
+    digits = f"{min(max(ns // _MS, 0), _MOST_MS):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 def _digest(seed: bytes) -> int:

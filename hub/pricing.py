@@ -16,8 +16,9 @@ from typing import Any, Final, NamedTuple
 Usage = Mapping[str, int | None]
 Rate = Decimal | tuple[Decimal, tuple[tuple[int, Decimal], ...]]
 
-_LARGEST = 10**15
-"""A million dollars for a call is a mistake, and the sum of thousands of mistakes still has to fit 64 bits."""
+LARGEST: Final = 10**13
+"""Nano-dollars. More than ten thousand dollars for a call is a mistake, and the sum of hundreds of thousands of them
+still has to fit 64 bits."""
 DAY = 86_400
 _ZERO, _NANO = Decimal(0), Decimal("1e-9")
 EXACT = Context(
@@ -87,10 +88,10 @@ class _Offer(NamedTuple):
 
 
 def reported(usd: object) -> int | None:
-    """Nano-dollars of a decimal string of dollars, rounded half-even; None when it is none, or beyond a million."""
+    """Nano-dollars of a decimal string of dollars, rounded half-even; None when it is none, or beyond `LARGEST`."""
     if not isinstance(usd, str | int) or isinstance(usd, bool):
         return None
-    most = _LARGEST // 10**9
+    most = LARGEST // 10**9
     with localcontext(EXACT):
         try:
             amount = Decimal(usd)
@@ -103,7 +104,7 @@ def reported(usd: object) -> int | None:
 
 def cost_of(usage: Usage, offers: Sequence[_Offer], at_ns: int) -> int | None:
     """Nano-dollars for *usage* (inclusive counts) at *at_ns*, rounded half-even once; None when a count it needs is
-    unknown, or the sum is beyond a million dollars."""
+    unknown, or the sum is beyond `LARGEST`."""
     offer = next((one for one in reversed(offers) if one.applies(at_ns)), offers[0] if offers else None)
     if offer is None:
         return None
@@ -117,7 +118,7 @@ def cost_of(usage: Usage, offers: Sequence[_Offer], at_ns: int) -> int | None:
         if "request" in rates:
             total += _at(rates["request"], size)
         nanos = int(total.to_integral_value())
-    return nanos if nanos <= _LARGEST else None
+    return nanos if abs(nanos) <= LARGEST else None
 
 
 def _side(rates: dict[str, Rate], kind: str, count: int, size: int, usage: Usage, within: tuple[str, ...]) -> Decimal:

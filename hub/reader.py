@@ -216,7 +216,7 @@ class Reader:
         """The log in pages, events as they are stored: not upcast.
 
         Args:
-            until: Leave out what lies behind; without *types* only.
+            until: Leave out what lies behind.
         """
         while True:
             page = self._store.read(partial(log_page, after=after, types=types, limit=_PAGE, until=until))

@@ -63,10 +63,11 @@ class OpenCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """What to erase: exactly one of call, session or user, of one project, begun before `before_ns` (UTC Unix ns)."""
+    """What to erase: exactly one of call, session or user, of one project."""
 
     project: str
-    before_ns: int
+    before_ns: int | None
+    """Only what began before, in UTC Unix ns; None: all that is here, and of what comes later what began before now."""
     call_id: UUID | None = None
     session_id: str | None = None
     user_id: str | None = None

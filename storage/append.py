@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from hub.errors import SchemaMismatch
 from hub.events import EventRecord
 from hub.polite import Rest, no_rest
 from hub.price_list import Prices, outranks
@@ -16,9 +17,10 @@ from storage.batch import EVENT_COLUMNS, Batch, event_row
 from storage.bodies import Piece, Shape, make_ready, manifest
 from storage.engine import Connection, Insert, Lookup, RangeLookup
 from storage.event_views import SCHEMA_EVENT, announce
+from storage.migrate import REVISION, VERSION_TABLE
 from storage.own_events import expired_told
 from storage.price_tables import read_prices, told_price
-from storage.projections import CALL_TYPES
+from storage.projections import CALL_TYPES, instant
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.sequences import MANY, cut, keep, packed
 from storage.tombstones import Tombstones, stripped, without_content
@@ -28,6 +30,12 @@ LIVE = "calls"
 
 _REMEMBERED_CONTENTS = 8_192
 
+_CLOCKS_DIFFER_NS = 86_400 * 10**9
+_SCHEMA = "schema"
+_READ_COUNTERS = (
+    f"SELECT name, value FROM hub_counters UNION ALL SELECT '{_SCHEMA}', CAST(version_num AS BIGINT)"
+    f" FROM {VERSION_TABLE}"
+)
 _INSERT_EVENTS = Insert("hub_events", EVENT_COLUMNS)
 _INSERT_CONTENTS = Insert("hub_contents", ("id", "project", "hash", "body", "packed", "bytes"))
 _FIND_CONTENTS = Lookup("SELECT hash, id FROM hub_contents WHERE hash {}")
@@ -88,8 +96,14 @@ def read_tombstones(connection: Connection) -> Iterable[tuple[str, str, bytes, i
 
 
 def read_counters(connection: Connection) -> dict[str, int]:
-    """position, content, sequence and epoch; 0 where nothing happened yet."""
-    found = dict(connection.execute("SELECT name, value FROM hub_counters"))
+    """position, content, sequence and epoch; 0 where nothing happened yet.
+
+    Raises: SchemaMismatch: The store was upgraded by newer code since it was opened.
+    """
+    found = dict(connection.execute(_READ_COUNTERS))
+    schema = found.pop(_SCHEMA, 0)
+    if schema > int(REVISION):
+        raise SchemaMismatch(connection.url, found=f"{schema:04d}", expected=REVISION, remedy="upgrade llm-hub")
     return {"position": 0, "content": 0, "sequence": 0, "epoch": 0} | found
 
 
@@ -100,12 +114,12 @@ def write_counters(connection: Connection, counters: Mapping[str, int]) -> None:
     )
 
 
-def set_live(connection: Connection, position: int) -> None:
-    """The projections that append keeps have taken in all up to *position*."""
+def set_checkpoint(connection: Connection, name: str, reached: str) -> None:
+    """How far a projection has come; that of append itself is `LIVE`."""
     connection.execute(
-        "INSERT INTO hub_checkpoints (name, cursor) VALUES (?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
-        (LIVE, str(position)),
+        "INSERT INTO hub_checkpoints (name, reached) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET reached = excluded.reached",
+        (name, reached),
     )
 
 
@@ -114,7 +128,7 @@ def append_own(connection: Connection, record: EventRecord) -> int:
     position = read_counters(connection)["position"] + 1
     connection.insert(_INSERT_EVENTS, event_row(record, position, record["occurred_at"], None), no_rest)
     write_counters(connection, {"position": position})
-    set_live(connection, position)
+    set_checkpoint(connection, LIVE, str(position))
     return position
 
 
@@ -153,7 +167,7 @@ class Append:
         self._write_contents()
         self._project()
         write_counters(self._connection, self._counters)
-        set_live(self._connection, self._counters["position"])
+        set_checkpoint(self._connection, LIVE, str(self._counters["position"]))
         return new
 
     @property
@@ -169,7 +183,7 @@ class Append:
             self._projector.committed()
 
     def _obey_tombstones(self) -> list[EventRecord]:
-        """Returns: What tells of the events that are refused."""
+        """Returns: What tells of the events that are refused, if it was not told before."""
         batch, tombstones = self._batch, self._memory.tombstones
         if tombstones.is_empty:
             return []
@@ -185,7 +199,10 @@ class Append:
         seqs: dict[tuple[str, str], list[int]] = {}
         for record in expired:
             seqs.setdefault((record["project"], record["producer"]), []).append(record["producer_seq"])
-        return [expired_told(project, producer, found, self._now) for (project, producer), found in seqs.items()]
+        told = [expired_told(project, producer, found, self._now) for (project, producer), found in seqs.items()]
+        places = [(record["stream_id"], 1, 1) for record in told]
+        known = {stream for stream, *_ in self._connection.lookup_ranges(_FIND_EVENTS, places, self._rest)}
+        return [record for record in told if record["stream_id"] not in known]
 
     def _write_contents(self) -> None:
         known, found = self._memory.contents, self._contents
@@ -283,9 +300,11 @@ class Append:
         self._counters["epoch"] += 1
 
     def _after_all_priced(self) -> int:
-        """The earliest start of a new card that leaves every cost as it is. Within `_price`, no call of the batch is
+        """The earliest start of a new card that leaves every cost as it is, but for those of calls that a clock which
+        is far ahead dates in the future: no price would change until then. Within `_price`, no call of the batch is
         written yet."""
         row = self._connection.execute(
-            "SELECT started_ns FROM hub_calls WHERE started_at IS NOT NULL ORDER BY started_at DESC LIMIT 1"
+            "SELECT started_ns FROM hub_calls WHERE started_at <= ? ORDER BY started_at DESC LIMIT 1",
+            (instant(self._now + _CLOCKS_DIFFER_NS),),
         ).fetchone()
         return 0 if row is None else int(row[0]) + 1

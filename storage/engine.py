@@ -82,6 +82,11 @@ class Connection(Protocol):
     @property
     def engine(self) -> Engine: ...
 
+    @property
+    def url(self) -> str:
+        """How errors name the database: without password."""
+        ...
+
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Rows:
         """Run one statement."""
         ...

@@ -11,6 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import orjson
+
+from hub.events import Data
+from hub.ids import id_ms
 from hub.polite import no_rest
 from hub.store import Erasure, ErasureReport
 from storage.append import read_counters
@@ -23,18 +27,21 @@ from storage.search import forget_events
 from storage.sweeping import sweep, would_sweep
 from storage.tombstones import (
     CONFLICT,
+    begun_at,
     begun_ns,
-    call_begun_ns,
+    bury,
     column_of,
-    has_erasable_data,
+    just_after,
     predicate,
     subjects,
     tombstone_hash,
     value_of,
+    without_contributed,
 )
 from storage.upkeep import REDACTIONS, REMOVALS, Upkeep, lowest, pieces
 
 DAY_MS = 86_400_000
+_LAST_DAY = 2_932_896
 _WINDOW = 20_000
 _CONFLICTS = 100
 _OF_CALLS = "project = ? AND call_id IN"
@@ -55,6 +62,23 @@ class _Target:
     events: int = 0
 
 
+class _Found(NamedTuple):
+    """An event, as far as erasing it goes."""
+
+    position: int
+    stream_id: str
+    type: str
+    call_id: str | None
+    has_labels: bool
+    name: str | None
+    """Of the call, session or user that it has, of the kind that is erased."""
+    data: Data
+
+    @property
+    def bare(self) -> Data:
+        return without_contributed(self.type, self.data)
+
+
 class Done(NamedTuple):
     """What an erasure did."""
 
@@ -72,9 +96,10 @@ def erase(upkeep: Upkeep, what: Erasure, key: bytes) -> Done:
         key: The project's.
     Raises: ValueError: *what* names none of call, session and user, or several.
     """
-    work = _Erasing(upkeep, what)
-    work.bury(key)
-    work.find()
+    work = _Erasing(upkeep, what, key)
+    work.bury()
+    while work.find():
+        work.bury()
     work.redact()
     target = work.target
     report = ErasureReport(len(target.calls), sweep(upkeep).contents, target.events, work.notes())
@@ -83,7 +108,7 @@ def erase(upkeep: Upkeep, what: Erasure, key: bytes) -> Done:
 
 def would_erase(upkeep: Upkeep, what: Erasure) -> ErasureReport:
     """What `erase` would report. Nothing is changed."""
-    work = _Erasing(upkeep, what)
+    work = _Erasing(upkeep, what, b"")
     work.find()
     target = work.target
     for some in pieces(sorted(target.calls)):
@@ -96,49 +121,66 @@ def would_erase(upkeep: Upkeep, what: Erasure) -> ErasureReport:
 
 
 class _Erasing:
-    def __init__(self, upkeep: Upkeep, what: Erasure) -> None:
-        self._upkeep, self._connection, self._what = upkeep, upkeep.connection, what
-        self._kind, self._value = predicate(what)
+    def __init__(self, upkeep: Upkeep, what: Erasure, key: bytes) -> None:
+        self._upkeep, self._connection, self._key = upkeep, upkeep.connection, key
+        self._project, (self._kind, self._value) = what.project, predicate(what)
+        self._takes_all = what.before_ns is None
+        self._before_ns = upkeep.wall() if what.before_ns is None else what.before_ns
+        self._place = lowest(self._connection, "hub_events", "position") - 1
+        """In the log, up to which was looked."""
         self.target = _Target()
         self.steps = 0
 
-    def bury(self, key: bytes) -> None:
+    def bury(self) -> None:
         """Leave the tombstone."""
-        what, digest = self._what, tombstone_hash(self._value, key, self._kind)
         with self._upkeep.step():
-            self._connection.execute(
-                "INSERT INTO hub_tombstones (project, kind, hash, before_ns, created_ns) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (project, kind, hash) DO UPDATE SET before_ns = excluded.before_ns"
-                " WHERE excluded.before_ns > hub_tombstones.before_ns",
-                (what.project, self._kind, digest, what.before_ns, self._upkeep.wall()),
-            )
+            self._bury(self._kind, [self._value])
             self._upkeep.count()
+
+    def _bury(self, kind: str, values: Collection[str]) -> None:
+        now = self._upkeep.wall()
+        bury(
+            self._connection,
+            [
+                (self._project, kind, tombstone_hash(value, self._key, kind), self._before_ns, now)
+                for value in sorted(values)
+            ],
+        )
 
     # Finding. What comes behind the tombstone is stripped, so nothing has to be looked at again.
 
-    def find(self) -> None:
+    def find(self) -> bool:
+        """Look at what came since the last time. Returns: Whether some of it began too late for the tombstone, so that
+        what came meanwhile may have passed it."""
         self._upkeep.phase("Looking for what is to be erased")
-        end = read_counters(self._connection)["position"]
+        before_ns, end = self._before_ns, read_counters(self._connection)["position"]
         if self._kind == "call":
             self._take_in(self._find("", ()))
         else:
-            for start in range(lowest(self._connection, "hub_events", "position") - 1, end, _WINDOW):
+            for start in range(self._place, end, _WINDOW):
                 self._take_in(self._find("AND position > ? AND position <= ?", (start, start + _WINDOW)))
                 self._upkeep.told(min(start + _WINDOW, end), end)
         self._find_carried(end)
+        self._place = end
+        return self._before_ns > before_ns
 
     def _find(self, where: str, values: Sequence[int]) -> list[Any]:
         return self._connection.execute(
             "SELECT position, call_id, occurred_ns FROM hub_events"
             f" WHERE project = ? AND {column_of(self._kind)} = ? {where}",
-            (self._what.project, self._value, *values),
+            (self._project, self._value, *values),
         ).fetchall()
 
     def _take_in(self, rows: Sequence[Any]) -> None:
         for position, call_id, occurred_ns in rows:
-            begun = None if call_id is None else call_begun_ns(call_id)
-            if (occurred_ns if begun is None else begun) < self._what.before_ns:
+            if self._reaches(begun_at(call_id, occurred_ns)):
                 self._add(position, call_id)
+
+    def _reaches(self, begun_ns: int) -> bool:
+        """Whether the time allows it: clocks and files may tell of the future."""
+        if self._takes_all:
+            self._before_ns = max(self._before_ns, just_after(begun_ns))
+        return begun_ns < self._before_ns
 
     def _add(self, position: int, call_id: str | None) -> None:
         if call_id is None:
@@ -148,7 +190,7 @@ class _Erasing:
 
     def _find_carried(self, end: int) -> None:
         """Events that lost their place, whole in the content of the hub:conflict that tells of each."""
-        position = 0
+        position = self._place
         while position < end:
             rows = self._connection.execute(
                 f"SELECT {COLUMNS} FROM hub_events WHERE type = ? AND position > ? ORDER BY position LIMIT ?",
@@ -157,15 +199,15 @@ class _Erasing:
             for one in with_content(self._connection, rows):
                 if any(self._is_meant(carried) for carried in subjects(one.record)):
                     self._add(one.position, one.record["call_id"])
-                    if one.record["project"] != self._what.project:
+                    if one.record["project"] != self._project:
                         self.target.positions.add(one.position)
             position = rows[-1][0] if len(rows) == _CONFLICTS else end
 
     def _is_meant(self, carried: Any) -> bool:
         return (
-            carried["project"] == self._what.project
+            carried["project"] == self._project
             and value_of(carried, self._kind) == self._value
-            and begun_ns(carried) < self._what.before_ns
+            and self._reaches(begun_ns(carried))
         )
 
     def notes(self) -> tuple[str, ...]:
@@ -186,42 +228,54 @@ class _Erasing:
         total = len(target.calls) + len(target.positions)
         done = 0
         for some in pieces(sorted(target.calls), upkeep):
-            self._redact(f"{_OF_CALLS} {marks(len(some))}", (self._what.project, *some))
+            self._redact(f"{_OF_CALLS} {marks(len(some))}", (self._project, *some), some)
             upkeep.told(done := done + len(some), total)
         for places in pieces(sorted(target.positions), upkeep):
             self._redact(f"position IN {marks(len(places))}", places)
             upkeep.told(done := done + len(places), total)
 
-    def _redact(self, where: str, values: Sequence[Any]) -> None:
+    def _redact(self, where: str, values: Sequence[Any], calls: Sequence[str] = ()) -> None:
         connection = self._connection
         with self._upkeep.step():
-            found = connection.execute(
-                f"SELECT position, stream_id, type, call_id, {_HAS_LABELS}, data FROM hub_events WHERE {where}", values
+            rows = connection.execute(
+                f"SELECT position, stream_id, type, call_id, {_HAS_LABELS}, {column_of(self._kind)}, data"
+                f" FROM hub_events WHERE {where}",
+                values,
             ).fetchall()
-            left = [row for row in found if row[4] or (has_erasable_data(row[2]) and row[5] != "{}")]
+            found = [_Found._make((*row[:-1], orjson.loads(row[-1]))) for row in rows]
+            left = [one for one in found if one.has_labels or one.data != one.bare]
+            self._bury("call", unnamed := self._unnamed(calls, found))
             if left:
                 self._strip(left)
                 self._upkeep.count(REMOVALS, REDACTIONS)
-                calls = len({call_id for _, _, _, call_id, _, _ in left} - {None})
-                facts = {"kind": self._kind, "calls": calls, "events": len(left)}
-                self._upkeep.tell("hub:redacted", self._what.project, facts)
+                facts = {"kind": self._kind, "calls": len({one.call_id for one in left} - {None}), "events": len(left)}
+                self._upkeep.tell("hub:redacted", self._project, facts)
+            elif unnamed:
+                self._upkeep.count()
         self.steps += bool(left)
         self.target.events += len(found)
-        self.target.days.update(day_of(stream_id) for _, stream_id, *_ in left)
+        self.target.days.update(day_of(one.stream_id) for one in left)
 
-    def _strip(self, rows: Sequence[Any]) -> None:
+    def _unnamed(self, calls: Sequence[str], found: Sequence[_Found]) -> set[str]:
+        """Those of *calls* of which something may come that has not the name of what is erased: they go on, or not all
+        of their events have it."""
+        ended = {one.call_id for one in found if one.type == "llm:response"}
+        named_otherwise = {one.call_id for one in found if one.name != self._value}
+        return {call_id for call_id in calls if call_id in named_otherwise or call_id not in ended}
+
+    def _strip(self, found: Sequence[_Found]) -> None:
         connection = self._connection
-        forget_events(connection, [position for position, *_ in rows])
+        forget_events(connection, [one.position for one in found])
         connection.executemany(
             "UPDATE hub_events SET session_id = NULL, user_id = NULL, tags = NULL, content = NULL"
             " WHERE position = ? AND stream_id = ?",
-            [(position, stream_id) for position, stream_id, *_ in rows],
+            [(one.position, one.stream_id) for one in found],
         )
         connection.executemany(
-            "UPDATE hub_events SET data = '{}' WHERE position = ? AND stream_id = ?",
-            [(position, stream_id) for position, stream_id, kind, *_ in rows if has_erasable_data(kind)],
+            "UPDATE hub_events SET data = ? WHERE position = ? AND stream_id = ?",
+            [(orjson.dumps(one.bare).decode(), one.position, one.stream_id) for one in found if one.bare != one.data],
         )
-        calls = sorted({call_id for _, _, kind, call_id, *_ in rows if kind in CALL_TYPES and call_id is not None})
+        calls = sorted({one.call_id for one in found if one.type in CALL_TYPES and one.call_id is not None})
         for some in pieces(calls):
             empty_calls(connection, f"call_id IN {marks(len(some))}", some, but_for={**OF_CONTENT, **OF_LABELS})
 
@@ -264,5 +318,5 @@ def _fold_again(connection: Connection, calls: Sequence[str]) -> None:
 
 
 def day_of(stream_id: str) -> int:
-    """The day since 1970 that the id of a stream tells."""
-    return int(stream_id[:8] + stream_id[9:13], 16) // DAY_MS
+    """The day since 1970 that the id of a stream tells; the last of the year 9999 for those that tell later ones."""
+    return min((id_ms(stream_id) or 0) // DAY_MS, _LAST_DAY)

@@ -18,7 +18,7 @@ from storage.batch import Batch
 from storage.bodies import Outline, hashes_in
 from storage.own_events import own_event
 from storage.reading import place
-from storage.tombstones import CONFLICT, begun_ns, predicate, stripped, subjects, value_of
+from storage.tombstones import CONFLICT, begun_ns, just_after, predicate, stripped, subjects, value_of
 
 
 class _Kept(NamedTuple):
@@ -92,14 +92,19 @@ class MemoryStore:
     def erase(self, what: Erasure) -> ErasureReport:
         kind, value = predicate(what)
         with self._lock:
-            key = (what.project, kind, value)
-            self._tombstones[key] = max(what.before_ns, self._tombstones.get(key, what.before_ns))
+            before_ns = self._bound(what, kind, value)
+            self._bury(what.project, kind, value, before_ns)
             named = {
                 index
                 for index, kept in enumerate(self._log)
-                if _covers(what.project, kind, value, what.before_ns, self._told(kept))
+                if _covers(what.project, kind, value, before_ns, self._told(kept))
             }
-            calls = {self._log[index].record["call_id"] for index in named} - {None}
+            calls = {call for index in named if (call := self._log[index].record["call_id"]) is not None}
+            for call_id in calls:
+                of_call = [one.record for one in self._log if one.record["call_id"] == call_id]
+                mine = [one for one in of_call if one["project"] == what.project]
+                if any(value_of(one, kind) != value for one in mine) or not _has_ended(mine):
+                    self._bury(what.project, "call", call_id, before_ns)
             hit = [
                 index
                 for index, kept in enumerate(self._log)
@@ -143,6 +148,18 @@ class MemoryStore:
     def _is_erased(self, record: EventRecord) -> bool:
         return any(_covers(*key, before_ns, record) for key, before_ns in self._tombstones.items())
 
+    def _bury(self, project: str, kind: str, value: str, before_ns: int) -> None:
+        key = (project, kind, value)
+        self._tombstones[key] = max(before_ns, self._tombstones.get(key, before_ns))
+
+    def _bound(self, what: Erasure, kind: str, value: str) -> int:
+        """Before which what is erased began."""
+        if what.before_ns is not None:
+            return what.before_ns
+        told = [one for kept in self._log for one in subjects(self._told(kept))]
+        meant = [one for one in told if one["project"] == what.project and value_of(one, kind) == value]
+        return max([time.time_ns(), *(just_after(begun_ns(one)) for one in meant)])
+
     def _told(self, kept: _Kept) -> EventRecord:
         """With content where it tells of another event."""
         return self._whole(kept) if kept.record["type"] == CONFLICT else kept.record
@@ -158,6 +175,10 @@ class MemoryStore:
 
     def _load(self, digest: bytes) -> Content:
         return orjson.loads(self._contents[digest.hex()])
+
+
+def _has_ended(records: Sequence[EventRecord]) -> bool:
+    return any(record["type"] == "llm:response" for record in records)
 
 
 def _key(project: str) -> bytes:

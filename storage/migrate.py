@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hub.errors import ForeignStore, HubError, SchemaMismatch
-from storage import views
+from storage import event_views, views
+from storage.sqlite_connection import SQLiteConnection
 from storage.sqlite_file import connect, damaged, translated, url_of, write_lock
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def revision_of(connection: sqlite3.Connection, path: Path) -> str | None:
     return None
 
 
-def bring_up(connection: sqlite3.Connection, path: Path) -> None:
+def bring_up(connection: SQLiteConnection, path: Path) -> None:
     """Make the schema in an empty database, upgrade an older one after a backup, refuse a newer one.
 
     Raises: ForeignStore, SchemaMismatch, StoreUnavailable
@@ -85,7 +86,7 @@ def require_known(found: str, url: str) -> None:
         raise SchemaMismatch(url, found=found, expected=REVISION, remedy=remedy)
 
 
-def create(connection: sqlite3.Connection) -> None:
+def create(connection: SQLiteConnection) -> None:
     """Make the newest schema in an empty database."""
     connection.execute("PRAGMA page_size = 8192")  # messages of a few kB waste less of larger pages
     with _transaction(connection):
@@ -96,13 +97,14 @@ def create(connection: sqlite3.Connection) -> None:
         make_views(connection)
 
 
-def make_views(connection: sqlite3.Connection) -> None:
-    """Make the public views anew, within a transaction of the caller's."""
+def make_views(connection: SQLiteConnection) -> None:
+    """Make all views anew, within a transaction of the caller's."""
     for statement in views.statements("sqlite"):
         connection.execute(statement)
+    event_views.make_all(connection)
 
 
-def upgrade(connection: sqlite3.Connection, path: Path | None, *, migrations: Path | None = None) -> Path | None:
+def upgrade(connection: SQLiteConnection, path: Path | None, *, migrations: Path | None = None) -> Path | None:
     """Run the migrations that the database lacks, in one transaction, after a backup beside it.
 
     Args:
@@ -140,7 +142,7 @@ def _config(migrations: Path) -> Config:
     return config
 
 
-def _back_up(connection: sqlite3.Connection, path: Path) -> Path | None:
+def _back_up(connection: SQLiteConnection, path: Path) -> Path | None:
     found = revision_of(connection, path)
     if found is None:
         return None
@@ -153,7 +155,7 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> Path | None:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def _transaction(connection: SQLiteConnection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -166,7 +168,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 def snapshot() -> str:
     """What schema.sql has to be: the tables and indexes that the migrations make."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+    with closing(sqlite3.connect(":memory:", isolation_level=None, factory=SQLiteConnection)) as connection:
         upgrade(connection, None)
         found = connection.execute(
             "SELECT sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL ORDER BY rowid"

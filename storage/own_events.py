@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any, cast
 from uuid import UUID
+
+import orjson
 
 from hub.events import ENVELOPE_DEFAULTS, Data, EventRecord
 
@@ -17,10 +20,22 @@ _MOST_RANGES = 32
 
 def own_event(event_type: str, project: str, data: Data, now: int) -> EventRecord:
     """An event of the store's own, alone in its stream, whose id stands for its producer too. *now*: UTC Unix ns."""
-    stream_id = new_id(now)
+    return _event(event_type, project, data, now, new_id(now), new_id(now))
+
+
+def expired_told(project: str, producer: str, seqs: Sequence[int], now: int) -> EventRecord:
+    """The hub:dropped event that tells of a producer's events that were refused, by their sequence numbers. Its ids
+    follow from them: of the same events refused again it tells nothing new."""
+    facts = {"reason": EXPIRED, "count": len(seqs), "sink": "store", "producer": producer}
+    data = {**facts, "producer_seqs": _ranges(seqs)}
+    digest = blake2b(orjson.dumps([project, data]), digest_size=32).digest()
+    return _event("hub:dropped", project, data, now, _timeless_id(digest[:16]), _timeless_id(digest[16:]))
+
+
+def _event(event_type: str, project: str, data: Data, now: int, stream_id: str, event_id: str) -> EventRecord:
     record: dict[str, Any] = {
         **ENVELOPE_DEFAULTS,
-        "id": new_id(now),
+        "id": event_id,
         "type": event_type,
         "schema_version": 1,
         "stream_id": stream_id,
@@ -39,10 +54,9 @@ def own_event(event_type: str, project: str, data: Data, now: int) -> EventRecor
     return cast(EventRecord, record)
 
 
-def expired_told(project: str, producer: str, seqs: Sequence[int], now: int) -> EventRecord:
-    """The hub:dropped event that tells of a producer's events that were refused, by their sequence numbers."""
-    facts = {"reason": EXPIRED, "count": len(seqs), "sink": "store", "producer": producer}
-    return own_event("hub:dropped", project, {**facts, "producer_seqs": _ranges(seqs)}, now)
+def _timeless_id(digest: bytes) -> str:
+    """A UUIDv8 that begins as those of 1970 do: PostgreSQL keeps no month for it."""
+    return str(UUID(int=8 << 76 | 2 << 62 | int.from_bytes(digest) & ((1 << 62) - 1)))
 
 
 def _ranges(seqs: Sequence[int]) -> list[list[int]]:

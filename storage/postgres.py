@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from psycopg import errors
+
 from hub.db_urls import shown
+from hub.errors import StoreUnavailable
 from hub.events import EventRecord
 from hub.forking import not_to_inherit, undivided
 from storage.engine import Connection
@@ -14,7 +17,7 @@ from storage.erasing import DAY_MS
 from storage.postgres_connection import PostgresConnection
 from storage.postgres_migrate import TURN, require_newest
 from storage.postgres_partitions import Month, Partitions
-from storage.postgres_pruning import drop_old_months, rewrite, tidy
+from storage.postgres_pruning import drop_old_months, put_back_months, rewrite, tidy
 from storage.postgres_server import connect, translated
 from storage.sql_store import SqlStore
 from storage.upkeep import Scrubbed
@@ -80,6 +83,7 @@ class PostgresStore(SqlStore):
         connection = connect(self._conninfo)
         try:
             require_newest(connection, self.url)
+            self._analyzed_size = _analyzed_size(connection)
         except BaseException:
             connection.raw.close()
             raise
@@ -117,18 +121,30 @@ class PostgresStore(SqlStore):
         if self._partitions_as_of != self._memory.epoch:  # months may have been dropped
             self._partitions.forget()
             self._partitions_as_of = self._memory.epoch
-        self._partitions.make_for(connection, (record["stream_id"] for record in records), self._wall())
+        try:
+            self._partitions.make_for(connection, (record["stream_id"] for record in records), self._wall())
+        except errors.LockNotAvailable as error:
+            raise StoreUnavailable(
+                self.url, "a month of events is to be made, and a long transaction keeps it", "it is tried again"
+            ) from error
 
     def _tell(self, connection: Connection, position: int) -> None:
         connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, str(position)))
-        size = position.bit_length() // 2
+
+    def _look_after(self, connection: Connection, position: int) -> None:
+        size = _size(position)
         if size != self._analyzed_size:
             self._analyzed_size = size
-            connection.execute(f"ANALYZE {', '.join(_LARGE)}")
+            with suppress(errors.LockNotAvailable, errors.QueryCanceled):  # the events are safe
+                connection.execute(f"ANALYZE (SKIP_LOCKED) {', '.join(_LARGE)}")
 
     def _drop_whole(self, connection: Connection, before_ns: int) -> tuple[int, Sequence[str]]:
         assert isinstance(connection, PostgresConnection)
         return drop_old_months(connection, before_ns, self._writing)
+
+    def _gather(self, connection: Connection) -> Sequence[str]:
+        assert isinstance(connection, PostgresConnection)
+        return put_back_months(connection, self._writing)
 
     def _rewrite(self, connection: Connection, days: Collection[int] | None) -> Scrubbed:
         assert isinstance(connection, PostgresConnection)
@@ -138,3 +154,17 @@ class PostgresStore(SqlStore):
     def _tidy(self, connection: Connection) -> None:
         assert isinstance(connection, PostgresConnection)
         tidy(connection)
+
+
+def _size(position: int) -> int:
+    """Of a log up to *position*: 1 more for four times as many events."""
+    return position.bit_length() // 2
+
+
+def _analyzed_size(connection: PostgresConnection) -> int:
+    """Of the log that is there; 0 when nobody ever analyzed it."""
+    found = connection.execute(
+        "SELECT value FROM hub_counters WHERE name = 'position'"
+        " AND (SELECT reltuples FROM pg_class WHERE oid = to_regclass('hub_events')) > 0"
+    ).fetchone()
+    return 0 if found is None else _size(found[0])

@@ -31,8 +31,9 @@ class PostgresConnection:
 
     engine: Final[Engine] = "postgresql"
 
-    def __init__(self, raw: psycopg.Connection[tuple[Any, ...]]) -> None:
-        self.raw = raw
+    def __init__(self, raw: psycopg.Connection[tuple[Any, ...]], url: str) -> None:
+        """*url*: see `Connection.url`."""
+        self.raw, self.url = raw, url
         raw.adapters.register_dumper(int, _Int)
         raw.adapters.register_dumper(int, Int8BinaryDumper)
         self._types: dict[Insert, list[int]] = {}

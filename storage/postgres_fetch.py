@@ -159,15 +159,20 @@ class _InstantLoader(Loader):
 class _NumericLoader(Loader):
     """The sum of a column of integers is an integer."""
 
-    def load(self, data: Any) -> int | float:
+    def load(self, data: Any) -> int | float | str:
         text = bytes(data).decode()
-        return int(text) if text.lstrip("-").isdigit() else float(text)
+        if not text.lstrip("-").isdigit():
+            return float(text)
+        return int(text) if len(text) <= _MOST_DIGITS else text
 
 
 class _BoolLoader(Loader):
     def load(self, data: Any) -> int:
         return int(bytes(data) == b"t")
 
+
+_MOST_DIGITS = 1_000
+"""Of a number; more stay text, as Python makes no integer of some thousands, which its user may change."""
 
 _ADAPTERS = AdaptersMap(types=psycopg.adapters.types)
 _ADAPTERS.register_loader(0, TextLoader)  # all that is not named here

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,10 +9,10 @@ from contextlib import contextmanager, suppress
 from psycopg import errors
 from psycopg.errors import Diagnostic
 
+from hub.ids import id_bound
 from storage import search_indexes
 from storage.postgres_connection import PostgresConnection
-from storage.postgres_partitions import TABLE, Month, read
-from storage.tombstones import id_bound
+from storage.postgres_partitions import TABLE, Month, finish_detaching, make, pending, read
 from storage.upkeep import Scrubbed, Writing
 
 _TABLES = (
@@ -21,7 +20,25 @@ _TABLES = (
 )  # fmt: skip
 _PATIENCE_MS = 30_000
 _SNAPSHOTS_MAY_LAST = 10.0
-_MONTH_TABLE = re.compile(rf"{TABLE}_\d{{4}}_\d\d")
+
+_OLDER = """
+    WITH older(who, remedy, age) AS (
+        SELECT 'a transaction of long standing (pid ' || pid || ')', 'end it',
+            greatest(age(backend_xmin), age(backend_xid))
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type <> 'walsender'
+        UNION ALL SELECT 'a standby (walsender, pid ' || pid || ')', 'end its long queries', age(backend_xmin)
+        FROM pg_stat_activity WHERE backend_type = 'walsender'
+        UNION ALL SELECT 'the prepared transaction ' || quote_literal(gid), 'commit it, or roll it back',
+            age(transaction)
+        FROM pg_prepared_xacts WHERE database = current_database()
+        UNION ALL SELECT 'the replication slot ' || slot_name, 'let it catch up, or drop it',
+            greatest(age(xmin), CASE WHEN database = current_database() THEN age(catalog_xmin) END)
+        FROM pg_replication_slots
+    ) SELECT who, remedy FROM older WHERE age > age(?::xid) ORDER BY 1
+"""
+"""Who keeps dead rows from being left out. Of catalogs that is pg_statistic, which has values of the columns."""
+_MOST_NAMED = 5
 
 _STILL_NEEDED = (
     " WHERE NOT CASE WHEN call_id IS NULL THEN occurred_ns < ? ELSE call_id < ?"
@@ -41,17 +58,29 @@ def drop_old_months(connection: PostgresConnection, before_ns: int, writing: Wri
     """
     dropped = 0
     try:
-        for name in _detached(connection):
-            dropped += _drop_or_put_back(connection, name, before_ns, writing)
+        for month in _detached(connection):
+            dropped += _drop_or_put_back(connection, month, before_ns, writing)
         for month in sorted(read(connection).months):
             if Month(month + 1).bound > id_bound(before_ns):
                 break
             if not _needed(connection, month.table, before_ns):
                 connection.execute(f"ALTER TABLE {TABLE} DETACH PARTITION {month.table} CONCURRENTLY")
-                dropped += _drop_or_put_back(connection, month.table, before_ns, writing)
+                dropped += _drop_or_put_back(connection, month, before_ns, writing)
     except (errors.LockNotAvailable, errors.ObjectInUse):
         return dropped, ("a long transaction keeps a month from being dropped; the next hub prune does it",)
     return dropped, ()
+
+
+def put_back_months(connection: PostgresConnection, writing: Writing) -> Sequence[str]:
+    """Put months back that were detached to be dropped: nobody sees what is in them. Returns: What it could not do."""
+    try:
+        for month in _detached(connection):
+            with writing(connection):
+                if _is_alone(connection, month.table):
+                    make(connection, month)
+    except (errors.LockNotAvailable, errors.ObjectInUse):
+        return ("a long transaction keeps a month out of the log that hub prune is to drop; run the same again",)
+    return ()
 
 
 def _needed(connection: PostgresConnection, table: str, before_ns: int) -> bool:
@@ -59,20 +88,24 @@ def _needed(connection: PostgresConnection, table: str, before_ns: int) -> bool:
     return connection.execute(f"SELECT 1 FROM {table} e {_STILL_NEEDED} LIMIT 1", values).fetchone() is not None
 
 
-def _detached(connection: PostgresConnection) -> list[str]:
+def _detached(connection: PostgresConnection) -> list[Month]:
     """Months that somebody who was killed detached, or was about to detach, and did not come to drop."""
-    pending = connection.execute(
-        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = ?::regclass AND inhdetachpending", (TABLE,)
-    )
-    for (name,) in pending.fetchall():
-        connection.execute(f"ALTER TABLE {TABLE} DETACH PARTITION {name} FINALIZE")
+    for name in pending(connection):
+        finish_detaching(connection, name)
+    return _alone(connection)
+
+
+def out_of_the_log(connection: PostgresConnection) -> list[str]:
+    """Months of which nobody sees anything until the next pruning or erasure, which finishes what was begun."""
+    return sorted({*pending(connection), *(month.table for month in _alone(connection))})
+
+
+def _alone(connection: PostgresConnection) -> list[Month]:
     tables = connection.execute(
-        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
-        " AND starts_with(relname, ?)",
-        (f"{TABLE}_",),
+        "SELECT relname FROM pg_class WHERE relnamespace = quote_ident(current_schema())::regnamespace"
+        " AND relkind = 'r' AND NOT relispartition"
     )
-    names = [name for (name,) in tables.fetchall() if _MONTH_TABLE.fullmatch(name)]
-    return [name for name in names if _is_alone(connection, name)]
+    return [month for (name,) in tables.fetchall() if (month := Month.named(name)) is not None]
 
 
 def _is_alone(connection: PostgresConnection, name: str) -> bool:
@@ -81,24 +114,22 @@ def _is_alone(connection: PostgresConnection, name: str) -> bool:
     return found.fetchone() is None
 
 
-def _drop_or_put_back(connection: PostgresConnection, name: str, before_ns: int, writing: Writing) -> int:
+def _drop_or_put_back(connection: PostgresConnection, month: Month, before_ns: int, writing: Writing) -> int:
     """Of a month that was detached. Put back is one to which an event that is needed came just before.
 
     Returns: How many events were dropped.
     """
-    needed = _needed(connection, name, before_ns)
+    needed = _needed(connection, month.table, before_ns)
     if not needed:
-        _forget(connection, name)
-    (count,) = connection.execute(f"SELECT count(*) FROM {name}").fetchone() or (0,)
+        _forget(connection, month.table)
+    (count,) = connection.execute(f"SELECT count(*) FROM {month.table}").fetchone() or (0,)
     with writing(connection):
-        if not _is_alone(connection, name):
+        if not _is_alone(connection, month.table):
             return 0  # a writer needed the month, and put it back
         if needed:
-            month = Month(int(name[-7:-3]) * 12 + int(name[-2:]) - 1)
-            bounds = f"FROM ('{month.bound}') TO ('{Month(month + 1).bound}')"
-            connection.execute(f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES {bounds}")
+            make(connection, month)
             return 0
-        connection.execute(f"DROP TABLE {name}")
+        connection.execute(f"DROP TABLE {month.table}")
     return int(count)
 
 
@@ -161,15 +192,11 @@ def _wait_for_snapshots(connection: PostgresConnection) -> list[str]:
     (now,) = connection.execute("SELECT pg_current_xact_id()::xid::text").fetchone() or ("",)
     deadline = time.monotonic() + _SNAPSHOTS_MAY_LAST
     while True:
-        older = connection.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            " AND age(backend_xmin) > age(?::xid) ORDER BY pid",
-            (now,),
-        ).fetchall()
+        older = connection.execute(_OLDER, (now,)).fetchall()
         if not older:
             return []
         if time.monotonic() > deadline:
-            return [f"a transaction of long standing (pid {older[0][0]}) still sees what was deleted: end it"]
+            return [f"{who} still sees what was deleted: {remedy}" for who, remedy in older[:_MOST_NAMED]]
         time.sleep(0.1)
 
 

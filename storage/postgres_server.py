@@ -12,11 +12,25 @@ from hub.db_urls import plain, shown
 from hub.errors import ConfigError, SchemaMismatch, StoreError, StoreUnavailable
 from storage.postgres_connection import PostgresConnection
 
-_OF_VALUES = (psycopg.IntegrityError, psycopg.DataError)
+_OF_VALUES = (psycopg.IntegrityError, psycopg.DataError, errors.ProgramLimitExceeded)
 _CONNECT_SECONDS = 5
 LOCK_MS = 5_000
 _IDLE_MS = 60_000
 """A writer that stops within a transaction, and with it all others, for longer loses its connection."""
+
+
+_SETTINGS = """
+SELECT set_config('timezone', 'UTC', false), set_config('lock_timeout', ?, false),
+  set_config('idle_in_transaction_session_timeout', ?, false), set_config('bytea_output', 'hex', false),
+  set_config('default_transaction_isolation', 'read committed', false),
+  set_config('search_path', concat_ws(', ', (
+    SELECT quote_ident(nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = to_regclass('hub_counters') AND nspname <> current_schema()
+  ), current_setting('search_path')), false)
+"""
+"""Whatever the server's, database's and login's defaults. Who waits for the turn has to see what was written meanwhile;
+and the schema in which the tables are is the current one, though the login has another one first in its path: writers'
+turns and new tables are that schema's."""
 
 
 def connect(url: str) -> PostgresConnection:
@@ -24,29 +38,26 @@ def connect(url: str) -> PostgresConnection:
 
     Raises: StoreError, ConfigError
     """
-    with translated(url):
-        try:
-            raw = psycopg.connect(
-                plain(url),
-                autocommit=True,
-                connect_timeout=_CONNECT_SECONDS,
-                application_name="llm-hub",
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
-                tcp_user_timeout=20_000,
-            )
-        except psycopg.ProgrammingError as error:  # libpq cannot read the URL; its message may quote it
-            raise ConfigError(
-                "db_url", shown(url), "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-            ) from error
-    connection = PostgresConnection(raw)
-    with translated(url):
-        connection.execute(
-            "SELECT set_config('timezone', 'UTC', false), set_config('lock_timeout', ?, false),"
-            " set_config('idle_in_transaction_session_timeout', ?, false), set_config('bytea_output', 'hex', false)",
-            (str(LOCK_MS), str(_IDLE_MS)),
+    try:
+        raw = psycopg.connect(
+            plain(url),
+            autocommit=True,
+            connect_timeout=_CONNECT_SECONDS,
+            application_name="llm-hub",
+            client_encoding="utf8",
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            tcp_user_timeout=20_000,
         )
+    # Without the cause: libpq quotes what it cannot read, or took for a host, and that may be a piece of the password.
+    except psycopg.ProgrammingError:
+        raise ConfigError("db_url", shown(url), "write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from None
+    except psycopg.Error as error:
+        raise _meaning(error, url) from None
+    connection = PostgresConnection(raw, shown(url))
+    with translated(url):
+        connection.execute(_SETTINGS, (str(LOCK_MS), str(_IDLE_MS)))
     return connection
 
 
@@ -64,6 +75,8 @@ def translated(url: str) -> Iterator[None]:
         raise StoreUnavailable(
             shown(url), "the login lacks a right", "give it the hub's schema, or run hub migrate as its owner"
         ) from error
+    except errors.CheckViolation as error:  # of hub_events, whose partition for an event was detached a moment ago
+        raise StoreUnavailable(shown(url), "a month of events was being dropped", "it is tried again") from error
     except _OF_VALUES:
         raise
     except psycopg.Error as error:

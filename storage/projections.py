@@ -16,7 +16,8 @@ import orjson
 
 from hub.events import Data, EventRecord
 from hub.messages import newest_text
-from hub.pricing import PriceBook, reported
+from hub.pricing import LARGEST, PriceBook, reported
+from storage.key_texts import key_text
 
 Row = dict[str, Any]
 """A row of hub_calls; keys in the order of CALL_COLUMNS."""
@@ -93,9 +94,9 @@ def fold(row: Row, record: EventRecord) -> None:
 def _take_envelope(row: Row, record: EventRecord) -> None:
     row["project"] = record["project"]
     row["environment"] = record["environment"]
-    row["service"] = record["service"]
-    row["producer"] = record["producer"]
-    row["session_id"] = record["session_id"]
+    row["service"] = key_text(record["service"])
+    row["producer"] = key_text(record["producer"])
+    row["session_id"] = _key(record["session_id"])
     row["user_id"] = record["user_id"]
     row["trace_id"] = record["trace_id"]
     row["span_id"] = record["span_id"]
@@ -124,8 +125,8 @@ def _read_request(data: Data) -> Row:
     get = data.get
     params = get("params")
     return {
-        "provider": _text(get("provider")),
-        "request_model": _text(get("model")),
+        "provider": _key(get("provider")),
+        "request_model": _key(get("model")),
         "operation": _text(get("operation")),
         "tier": _text(get("tier")),
         "server_address": _text(get("server_address")),
@@ -193,8 +194,8 @@ def _read_response(data: Data) -> Row:
     reasons = get("finish_reasons")
     duration, ttft = _duration(get("duration_ms")), _duration(get("ttft_ms"))
     return {
-        "response_model": _text(get("model")),
-        "response_id": _text(get("response_id")) or None,  # some servers send an empty one
+        "response_model": _key(get("model")),
+        "response_id": _key(get("response_id")) or None,  # some servers send an empty one
         "status_code": _integer(get("status_code")),
         "error_type": _text(get("error_type")),
         "finish_reason": _text(reasons[0]) if isinstance(reasons, list) and reasons else None,
@@ -291,8 +292,8 @@ def _read_attempt(row: Row, record: EventRecord, position: int, data: Data) -> A
         "attempt": _integer(get("attempt")) or row["failed_attempts"] + 1,
         "started_ns": started,
         "duration_ms": duration,
-        "provider": _text(get("provider")) or row["provider"],
-        "model": _text(get("model")) or row["request_model"],
+        "provider": _key(get("provider")) or row["provider"],
+        "model": _key(get("model")) or row["request_model"],
         "status_code": _integer(get("status_code")),
         "error_type": _text(get("error_type")),
         "delay_ms": _duration(get("delay_ms")),
@@ -301,7 +302,7 @@ def _read_attempt(row: Row, record: EventRecord, position: int, data: Data) -> A
         "cost_nanos": reported(get("reported_cost_usd")),
         "is_last": None,
     }
-    models: dict[str | None, None] = dict.fromkeys((attempt["model"], _text(get("request_model"))))
+    models: dict[str | None, None] = dict.fromkeys((attempt["model"], _key(get("request_model"))))
     return Attempt(attempt, {key: _tokens(count(key)) for key in _COUNTS}, [model for model in models if model])
 
 
@@ -330,10 +331,10 @@ def price_by_attempts(row: Row, attempts: Sequence[tuple[bool, bool, int | None]
     if not costs:
         return
     is_reported = row["cost_source"] is not None and row["price_version"] is None
-    if any(cost is None for cost in costs):
+    total = sum(cost or 0 for cost in costs)
+    if abs(total) > LARGEST or any(cost is None for cost in costs):
         row["cost_nanos"] = row["cost_source"] = row["price_version"] = None
         return
-    total = sum(cost for cost in costs if cost is not None)
     row["cost_nanos"] = max(total, row["cost_nanos"] or 0) if is_reported else total
     row["cost_source"] = row["cost_source"] or "attempts"
 
@@ -414,6 +415,10 @@ def _second_text(second: int) -> str | None:
 
 def _text(value: object) -> str | None:
     return value if type(value) is str else None
+
+
+def _key(value: object) -> str | None:
+    return key_text(value) if type(value) is str else None
 
 
 def _integer(value: object) -> int | None:

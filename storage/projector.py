@@ -14,6 +14,7 @@ from hub.polite import Rest
 from hub.pricing import PriceBook
 from storage.bodies import Shape
 from storage.engine import Connection, Insert, Lookup, RangeLookup
+from storage.key_texts import key_text
 from storage.projections import (
     ATTEMPT_COLUMNS,
     CALL_COLUMNS,
@@ -144,7 +145,7 @@ class Projector:
                 if output and part.type == "tool_call":
                     self._tool_calls += (row["call_id"], place + number, content_id, number)
                 elif not output and part.type == "tool_result" and part.tool_call_id is not None:
-                    self._note_result(row, content_id, number, part.tool_call_id)
+                    self._note_result(row, content_id, number, key_text(part.tool_call_id))
             place += shape.size
         row[column] = place
         return firsts
@@ -253,6 +254,7 @@ def insert_parts(connection: Connection, found: Iterable[tuple[int, Sequence[Par
     values: list[Any] = []
     for content_id, parts in found:
         for number, part in enumerate(parts):
-            role, kind, name, tool_call_id, path, size, _ = part
+            role, kind, name, called, path, size, _ = part
+            tool_call_id = None if called is None else key_text(called)
             values += (content_id, number, role, kind, name, tool_call_id, connection.json_path(path), size)
     connection.insert(_INSERT_PARTS, values, rest)

@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from hub.ids import id_bound, id_ms
 from hub.polite import no_rest
 from hub.store import PruneReport
 from storage import search
 from storage.engine import Connection, marks
 from storage.erasing import empty_calls
-from storage.projections import CALL_COLUMNS, Row, instant
+from storage.projections import CALL_COLUMNS, Row
 from storage.rollups import Rollups
 from storage.sweeping import sweep, would_sweep
-from storage.tombstones import BODIES, CALLS, id_bound, id_ms
+from storage.tombstones import BODIES, CALLS, bury
 from storage.upkeep import REMOVALS, Upkeep
 
 PRUNED = "pruned"
@@ -83,15 +84,6 @@ def is_pruned(connection: Connection) -> bool:
     return connection.execute("SELECT 1 FROM hub_counters WHERE name = ?", (PRUNED,)).fetchone() is not None
 
 
-def _bury(connection: Connection, kind: str, projects: Collection[str], before_ns: int, now: int) -> None:
-    connection.executemany(
-        "INSERT INTO hub_tombstones (project, kind, hash, before_ns, created_ns) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (project, kind, hash) DO UPDATE SET before_ns = excluded.before_ns"
-        " WHERE excluded.before_ns > hub_tombstones.before_ns",
-        [(project, kind, b"", before_ns, now) for project in sorted(projects)],
-    )
-
-
 class _Calls:
     """Takes the rows of calls, and adds them to what calls that are no more add up to."""
 
@@ -128,11 +120,7 @@ class _Calls:
             " ORDER BY call_id LIMIT ?",
             (after, self._end, size),
         )
-        rows = [dict(zip(CALL_COLUMNS, one, strict=True)) for one in found]
-        for row in rows:
-            if row["started_at"] is not None:  # engines differ in what an instant is
-                row["started_at"] = instant(row["started_ns"])
-        return rows
+        return [dict(zip(CALL_COLUMNS, one, strict=True)) for one in found]
 
     def _waiting(self, after: str, rows: Sequence[Row]) -> set[str]:
         """Those of *rows* because of which others do not count (see `projections.repeated`): were they gone before
@@ -176,7 +164,8 @@ class _Calls:
         where = "call_id > ? AND call_id <= ?" + (f" AND call_id NOT IN {marks(len(but))}" if but else "")
         for table in ("hub_calls", "hub_attempts", "hub_tool_calls"):
             self._connection.execute(f"DELETE FROM {table} WHERE {where}", (after, rows[-1]["call_id"], *but))
-        _bury(self._connection, CALLS, {row["project"] for row in rows}, self._before_ns, self._upkeep.wall())
+        now, projects = self._upkeep.wall(), sorted({row["project"] for row in rows})
+        bury(self._connection, [(project, CALLS, b"", self._before_ns, now) for project in projects])
         self._upkeep.count(REMOVALS, PRUNED)
 
 
@@ -273,7 +262,7 @@ class _Bodies:
         start_ns = self._done_before_ns()
         self._total = _count(self._connection, start_ns, self._before_ns, "AND content IS NOT NULL")
         for calls in _ranges_of_calls(upkeep, id_bound(start_ns), id_bound(self._before_ns), "content IS NOT NULL"):
-            self._empty(_OF_CALLS, calls, calls_before_ns=min(id_ms(calls[1]) * _MS, self._before_ns))
+            self._empty(_OF_CALLS, calls, calls_before_ns=min((id_ms(calls[1]) or 0) * _MS, self._before_ns))
         for positions in _ranges_of_others(upkeep, self._before_ns, "content IS NOT NULL"):
             self._empty(_OTHERS, (self._before_ns, *positions))
         return self._done
@@ -294,7 +283,8 @@ class _Bodies:
             ).fetchall()
             if calls_before_ns is not None:
                 empty_calls(connection, where, values)
-                _bury(connection, BODIES, self._projects, calls_before_ns, self._upkeep.wall())
+                now = self._upkeep.wall()
+                bury(connection, [(project, BODIES, b"", calls_before_ns, now) for project in sorted(self._projects)])
             self._upkeep.count(*([REMOVALS] if emptied else []))
         self._done += len(emptied)
         self._upkeep.told(self._done, self._total)

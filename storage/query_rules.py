@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 
 TABLE_FUNCTIONS = frozenset({"json_each", "json_tree"})
 
@@ -36,3 +38,42 @@ def first_keyword(sql: str) -> str:
     blank = _BLANK.match(sql)
     word = _WORD.match(sql, blank.end() if blank else 0)
     return word.group().upper() if word else ""
+
+
+_TOKEN = re.compile(
+    r"""--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^]]*\]|[\w$]+|\S""", re.DOTALL
+)
+
+
+def expansions(sql: str) -> int:
+    """At most so many times SQLite copies a common table expression of *sql* to where it is referred to: one that
+    refers to another twice, which refers to a third twice, and so on, is copied out before anything could stop it."""
+    tokens = [_name(token) for token in _TOKEN.findall(sql) if not token.startswith(("--", "/*"))]
+    used = Counter(token for token, after in zip(tokens, [*tokens[1:], ""], strict=True) if after != ".")
+    return math.prod(max(1, used[name] - times) ** times for name, times in _defined(tokens).items())
+
+
+def _defined(tokens: list[str]) -> Counter[str]:
+    """What stands before AS and a parenthesis, but for a list of columns: common table expressions, and windows."""
+    found, opened, closed = Counter[str](), list[str](), ""
+    for place, token in enumerate(tokens):
+        if token == "(":
+            opened.append(tokens[place - 1] if place else "")
+        elif token == ")":
+            closed = opened.pop() if opened else ""
+        elif token == "as" and any(tokens[place + 1 : place + 1 + len(body)] == body for body in _BODIES):
+            found[closed if tokens[place - 1] == ")" else tokens[place - 1]] += 1
+    return found
+
+
+def _name(token: str) -> str:
+    """As SQLite compares names; it takes a string for one. What is quoted is never taken for a sign."""
+    quote = token[0]
+    if quote not in "'\"`[" or len(token) == 1:
+        return token.lower()
+    name = token[1:-1].replace(quote * 2, quote).lower()
+    return name if _IS_WORD.fullmatch(name) else f"\0{name}"
+
+
+_IS_WORD = re.compile(r"[\w$]+")
+_BODIES = (["("], ["materialized", "("], ["not", "materialized", "("])

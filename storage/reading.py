@@ -1,8 +1,9 @@
-"""Events read back from a SQLite store, with their content."""
+"""Events read back from a store, with their content."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -10,23 +11,40 @@ import orjson
 from hub.events import EventRecord
 from hub.polite import no_rest
 from hub.store import Content, ContentRef, Cursor, Erased, OpenCall, Page
+from storage.append import read_counters
 from storage.batch import EVENT_COLUMNS, event_record
 from storage.bodies import ids_in, put_together, unpack
 from storage.engine import Connection, Lookup
 from storage.sequences import expand
+from storage.upkeep import REMOVALS
 
 COLUMNS = ",".join(EVENT_COLUMNS)
 _BODIES = Lookup("SELECT id, body, packed FROM hub_contents WHERE id {}")
 _MISSING = object()
 
 
+@contextmanager
+def one_moment(connection: Connection) -> Iterator[None]:
+    """A transaction all of whose statements see the store as it is at the first one, so that what events name is there
+    when it is looked for."""
+    connection.execute("BEGIN" if connection.engine == "sqlite" else "BEGIN ISOLATION LEVEL REPEATABLE READ")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(Exception):  # the connection may be what failed
+            connection.rollback()
+        raise
+
+
 def stream_page(connection: Connection, stream_id: str, after: int, limit: int) -> list[EventRecord]:
     """At most *limit* events of a stream."""
-    rows = connection.execute(
-        f"SELECT {COLUMNS} FROM hub_events WHERE stream_id = ? AND version > ? ORDER BY version LIMIT ?",
-        (stream_id, after, limit),
-    ).fetchall()
-    return [one.record for one in with_content(connection, rows)]
+    with one_moment(connection):
+        rows = connection.execute(
+            f"SELECT {COLUMNS} FROM hub_events WHERE stream_id = ? AND version > ? ORDER BY version LIMIT ?",
+            (stream_id, after, limit),
+        ).fetchall()
+        return [one.record for one in with_content(connection, rows)]
 
 
 def log_page(
@@ -36,26 +54,21 @@ def log_page(
     limit: int,
     until: Cursor | None = None,
 ) -> Page:
-    """See `EventStore.read_all`. *until*: what lies behind it is left out; without *types* only."""
+    """See `EventStore.read_all`. *until*: what lies behind it is left out."""
     start = place(after)
     if limit < 1:
         return Page((), after)
-    if types is None:
-        upper = "" if until is None else f" AND position <= {place(until)}"
+    of_types = "" if types is None else f" AND type IN ({','.join('?' * len(types)) or 'NULL'})"
+    with one_moment(connection):
+        newest = _newest(connection)
+        end = newest if until is None else min(newest, place(until))
         rows = connection.execute(
-            f"SELECT {COLUMNS} FROM hub_events WHERE position > ?{upper} ORDER BY position LIMIT ?", (start, limit)
-        ).fetchall()
-        end = rows[-1][0] if rows else start
-    else:
-        end = connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0]
-        marks = ",".join("?" * len(types)) or "NULL"
-        rows = connection.execute(
-            f"SELECT {COLUMNS} FROM hub_events WHERE position > ? AND position <= ? AND type IN ({marks})"
+            f"SELECT {COLUMNS} FROM hub_events WHERE position > ? AND position <= ?{of_types}"
             " ORDER BY position LIMIT ?",
-            (start, end, *types, limit),
+            (start, end, *(types or ()), limit),
         ).fetchall()
-        end = rows[-1][0] if len(rows) == limit else max(end, start)
-    events = tuple(one.record for one in with_content(connection, rows))
+        events = tuple(one.record for one in with_content(connection, rows))
+    end = rows[-1][0] if len(rows) == limit else max(end, start)
     return Page(events, Cursor(str(end)) if end or after is not None else None)
 
 
@@ -65,16 +78,20 @@ class LogState(NamedTuple):
     first: str | None
     """The id of its oldest event."""
     end: Cursor
-    erasures: int
-    """How many there have been."""
+    removals: int
+    """How often something was erased or pruned."""
 
 
 def log_state(connection: Connection) -> LogState:
     """How the log stands now."""
-    first = connection.execute("SELECT event_id FROM hub_events ORDER BY position LIMIT 1").fetchone()
-    end = connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0]
-    erasures = connection.execute("SELECT value FROM hub_counters WHERE name = 'erasures'").fetchone()
-    return LogState(first and first[0], Cursor(str(end)), erasures[0] if erasures else 0)
+    with one_moment(connection):
+        first = connection.execute("SELECT event_id FROM hub_events ORDER BY position LIMIT 1").fetchone()
+        removals = read_counters(connection).get(REMOVALS, 0)
+        return LogState(first and first[0], Cursor(str(_newest(connection))), removals)
+
+
+def _newest(connection: Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0])
 
 
 def place(cursor: Cursor | None) -> int:
@@ -128,26 +145,28 @@ def contents(connection: Connection, refs: Sequence[ContentRef], last: int) -> M
 
 def references(connection: Connection, stream_id: str, version: int) -> tuple[ContentRef, ...]:
     """What an event's content is made of; nothing for an unknown event."""
-    row = connection.execute(
-        "SELECT content FROM hub_events WHERE stream_id = ? AND version = ?", (stream_id, version)
-    ).fetchone()
-    if row is None or row[0] is None:
-        return ()
-    manifest = orjson.loads(row[0])
-    expand(connection, [manifest])
+    with one_moment(connection):
+        row = connection.execute(
+            "SELECT content FROM hub_events WHERE stream_id = ? AND version = ?", (stream_id, version)
+        ).fetchone()
+        if row is None or row[0] is None:
+            return ()
+        manifest = orjson.loads(row[0])
+        expand(connection, [manifest])
     return tuple(ContentRef(str(content_id)) for content_id in ids_in(manifest))
 
 
 def open_calls(connection: Connection, producer: str) -> list[OpenCall]:
     """See `EventStore.open_calls`."""
-    rows = connection.execute(
-        f"SELECT {','.join('e.' + name for name in EVENT_COLUMNS)},"
-        " (SELECT max(version) FROM hub_events l WHERE l.stream_id = e.stream_id)"
-        " FROM hub_calls c JOIN hub_events e ON e.stream_id = c.call_id AND e.version = c.request_version"
-        " WHERE c.status = 'running' AND c.producer = ? AND e.type = 'llm:request' ORDER BY c.call_id",
-        (producer,),
-    ).fetchall()
-    requests = with_content(connection, [row[:-1] for row in rows])
+    with one_moment(connection):
+        rows = connection.execute(
+            f"SELECT {','.join('e.' + name for name in EVENT_COLUMNS)},"
+            " (SELECT max(version) FROM hub_events l WHERE l.stream_id = e.stream_id)"
+            " FROM hub_calls c JOIN hub_events e ON e.stream_id = c.call_id AND e.version = c.request_version"
+            " WHERE c.status = 'running' AND c.producer = ? AND e.type = 'llm:request' ORDER BY c.call_id",
+            (producer,),
+        ).fetchall()
+        requests = with_content(connection, [row[:-1] for row in rows])
     return [
         OpenCall(request.record["stream_id"], row[-1], request.record)
         for row, request in zip(rows, requests, strict=True)

@@ -1,7 +1,7 @@
 """All projections made again from the events.
 
-They grow in temporary tables, which have the projections' own names: SQLite finds a temporary table first, so the code
-that writes them is the live one. A rebuild that is killed leaves nothing behind.
+They grow in temporary tables, which have the projections' own names and are found first under them, so the code that
+writes them is the live one. A rebuild that is killed leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import orjson
 from hub.messages import parts
 from hub.polite import Rest
 from hub.pricing import PriceBook
-from storage.append import LIVE, read_counters, read_tombstones
+from storage.append import LIVE, read_counters, read_tombstones, set_checkpoint
 from storage.bodies import Shape, shape_of
 from storage.engine import Connection, Lookup, marks
 from storage.event_views import SCHEMA_EVENT, refill
 from storage.price_tables import read_prices
 from storage.projector import Entry, Projector, ResultKey, insert_parts
 from storage.pruning import is_pruned
-from storage.reading import COLUMNS, Stored, with_content
+from storage.reading import COLUMNS, Stored, one_moment, with_content
+from storage.repricing import REPRICED
 from storage.rollups import COST_KEY, COST_MEASURES, COSTS, LATENCY, LATENCY_KEY, LATENCY_MEASURES
 from storage.search import outdate
 from storage.tombstones import Tombstones
-from storage.upkeep import REMOVALS
+from storage.upkeep import REMOVALS, is_unswept
 
 TABLES = ("hub_calls", "hub_parts", "hub_attempts", "hub_tool_calls", "hub_tool_results")
 ROLLUPS = {COSTS: (COST_KEY, COST_MEASURES), LATENCY: (LATENCY_KEY, LATENCY_MEASURES)}
@@ -40,7 +41,7 @@ Writing = Callable[[Connection], AbstractContextManager[None]]
 
 
 class _Disturbed(Exception):
-    """Something was erased or pruned meanwhile: what was made so far may hold it."""
+    """Something was erased, pruned or repriced meanwhile: what was made so far may be as it was before."""
 
 
 def rebuild(
@@ -75,23 +76,24 @@ class _Rebuild:
 
     def run(self) -> int:
         connection = self._connection
-        removals = self._removals()
+        before = self._disturbances()
         self._make_tables()
         while self._free_page():
-            if self._removals() != removals:
+            if self._disturbances() != before:
                 raise _Disturbed
             self._progress(self._count, self._total())
         with self._writing(connection):
-            if self._removals() != removals:
+            if self._disturbances() != before:
                 raise _Disturbed
-            while self._page(_PAGE):
+            while self._page():
                 pass
             self._swap()
         self._progress(self._count, self._count)
         return self._count
 
-    def _removals(self) -> int:
-        return read_counters(self._connection).get(REMOVALS, 0)
+    def _disturbances(self) -> tuple[int, int]:
+        counters = read_counters(self._connection)
+        return counters.get(REMOVALS, 0), counters.get(REPRICED, 0)
 
     def _total(self) -> int:
         return int(self._connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0])
@@ -104,16 +106,14 @@ class _Rebuild:
 
     def _free_page(self) -> bool:
         """A page while others write. Returns: Whether it was full."""
-        self._connection.execute("BEGIN")
-        full = self._page(_PAGE) == _PAGE
-        self._connection.execute("COMMIT")
-        return full
+        with one_moment(self._connection):
+            return self._page() == _PAGE
 
-    def _page(self, limit: int) -> int:
+    def _page(self) -> int:
         """Returns: How many events the page had."""
         connection = self._connection
         rows = connection.execute(
-            f"SELECT {COLUMNS} FROM hub_events WHERE position > ? ORDER BY position LIMIT ?", (self._done, limit)
+            f"SELECT {COLUMNS} FROM hub_events WHERE position > ? ORDER BY position LIMIT ?", (self._done, _PAGE)
         ).fetchall()
         if not rows:
             return 0
@@ -172,6 +172,11 @@ class _Rebuild:
     def _swap(self) -> None:
         connection = self._connection
         kept, made = _schemas(connection)
+        if is_unswept(connection):  # what nothing refers to any more may come again, and is not taken apart anew then
+            connection.execute(
+                f"INSERT INTO {made}.hub_parts SELECT * FROM {kept}.hub_parts"
+                f" WHERE content_id NOT IN (SELECT content_id FROM {made}.hub_parts)"
+            )
         for table in TABLES:
             connection.execute(f"DELETE FROM {kept}.{table}")
             connection.execute(f"INSERT INTO {kept}.{table} SELECT * FROM {made}.{table}")
@@ -192,11 +197,7 @@ class _Rebuild:
         ).fetchall()
         told = [one.record for one in with_content(connection, rows)]
         refill(connection, told, keep=is_pruned(connection))
-        connection.execute(
-            "INSERT INTO hub_checkpoints (name, cursor) VALUES (?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
-            (LIVE, str(self._done)),
-        )
+        set_checkpoint(connection, LIVE, str(self._done))
         outdate(connection)
 
 

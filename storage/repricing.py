@@ -22,6 +22,9 @@ from storage.projections import Row, price
 from storage.projector import Entry, Projector
 from storage.rollups import Rollups
 
+REPRICED = "repriced"
+"""Counter: reprices that kept new cards, of calls that may have been folded into a rebuild already."""
+
 _WINDOW = 500
 """Calls that are looked at, and at most written, in one go: some 20 ms of the database's lock."""
 _MOST_NAMES = 500
@@ -135,7 +138,8 @@ class Repricing:
                 new = self._new_cards(wanted)
                 if new:
                     keep(connection, new, now)
-                    write_counters(connection, {"epoch": self._epoch + 1})
+                    repriced = read_counters(connection).get(REPRICED, 0)
+                    write_counters(connection, {"epoch": self._epoch + 1, REPRICED: repriced + 1})
             self._refresh()
         calls = self._walk(progress, write=not dry_run)
         models = sorted(self._found.values(), key=lambda one: (-abs(one.difference), str(one.provider), str(one.model)))

@@ -374,7 +374,7 @@ checkpoints = Table(
     "hub_checkpoints",
     metadata,
     Column("name", String, primary_key=True),
-    Column("cursor", String, nullable=False),
+    Column("reached", String, nullable=False),
 )
 """How far each projection has come."""
 
@@ -385,8 +385,8 @@ counters = Table(
     Column("value", BigInteger, nullable=False),
 )
 """position, content, sequence: the last ones given. epoch: grows when keys, prices, tombstones or schemas were added or
-content was deleted, so that writers drop what they remember. For the others see storage/upkeep.py and
-storage/pruning.py."""
+content was deleted, so that writers drop what they remember. For the others see storage/upkeep.py,
+storage/pruning.py and storage/repricing.py."""
 
 
 def in_history(name: str | None, kind: str, _parents: object) -> bool:

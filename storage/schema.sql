@@ -201,7 +201,7 @@ CREATE TABLE hub_tombstones (
 );
 CREATE TABLE hub_checkpoints (
 	name TEXT NOT NULL, 
-	cursor TEXT NOT NULL, 
+	reached TEXT NOT NULL, 
 	PRIMARY KEY (name)
 );
 CREATE TABLE hub_counters (

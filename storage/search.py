@@ -17,7 +17,7 @@ import orjson
 
 from hub.errors import SearchOff
 from hub.polite import Rest, no_rest
-from storage.append import read_counters
+from storage.append import read_counters, set_checkpoint
 from storage.bodies import ids_in, unpack
 from storage.engine import Connection, Lookup, marks
 from storage.search_indexes import Index, T, Writing, indexes
@@ -62,7 +62,7 @@ def place(connection: Connection, *, to_change: bool = False) -> Place | None:
         to_change: Nobody else changes it, or the indexes, before the transaction ends.
     """
     lock = " FOR UPDATE" if to_change and connection.engine == "postgresql" else ""
-    row = connection.execute(f"SELECT cursor FROM hub_checkpoints WHERE name = ?{lock}", (_CHECKPOINT,)).fetchone()
+    row = connection.execute(f"SELECT reached FROM hub_checkpoints WHERE name = ?{lock}", (_CHECKPOINT,)).fetchone()
     if row is None:
         return None
     rules, unicode, content, position = row[0].split()
@@ -75,11 +75,7 @@ def is_current(found: Place) -> bool:
 
 
 def _save(connection: Connection, new: Place) -> None:
-    connection.execute(
-        "INSERT INTO hub_checkpoints (name, cursor) VALUES (?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
-        (_CHECKPOINT, str(new)),
-    )
+    set_checkpoint(connection, _CHECKPOINT, str(new))
 
 
 class _Outdated(Exception):

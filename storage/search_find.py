@@ -15,6 +15,7 @@ from hub.polite import no_rest
 from storage.append import read_counters
 from storage.engine import Connection, Lookup
 from storage.projections import instant
+from storage.reading import one_moment
 from storage.search import bodies, carried, is_current, place
 from storage.search_indexes import indexes
 from storage.search_words import Query, has_all, parsed, role_word, snippet
@@ -79,8 +80,7 @@ def find(connection: Connection, what: Search) -> Found:
         QueryRefused: There is no word to search for.
     """
     query = parsed(what.words)
-    connection.execute("BEGIN")  # one view of indexes and tables
-    try:
+    with one_moment(connection):
         here = place(connection)
         if here is None:
             raise SearchOff
@@ -90,8 +90,6 @@ def find(connection: Connection, what: Search) -> Found:
             return Found([], False, waiting)
         work = _Finding(connection, query, what)
         return Found(work.run(), work.is_complete, waiting - here.content - here.position)
-    finally:
-        connection.rollback()
 
 
 class _Call(NamedTuple):

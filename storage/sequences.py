@@ -79,18 +79,13 @@ def packed(sequences: Iterable[Sequence], ids: Mapping[bytes, int], tail: Places
     return {"sequences": [[ids[one.hash], one.first] for one in sequences], "tail": tail}
 
 
-def expand(connection: Connection, manifests: Iterable[dict[str, Any]], known: dict[int, Places] | None = None) -> None:
-    """Put the messages themselves in the place of stretches in decoded *manifests*.
-
-    Args:
-        known: Stretches that were read before; those that are read now are added.
-    """
-    known = {} if known is None else known
+def expand(connection: Connection, manifests: Iterable[dict[str, Any]]) -> None:
+    """Put the messages themselves in the place of stretches in decoded *manifests*. A stretch that is there no more was
+    erased or pruned: its messages are left out."""
     cut_ones = [one for one in manifests if isinstance(one.get("messages"), dict)]
-    wanted = {sequence_id for one in cut_ones for sequence_id, _ in one["messages"]["sequences"]} - known.keys()
-    known.update(load_sequences(connection, wanted))
+    found = dict(load_sequences(connection, {sequence_id for one in cut_ones for sequence_id in sequences_in(one)}))
     for one in cut_ones:
-        one["messages"] = list(_places(one["messages"], known))
+        one["messages"] = list(_places(one["messages"], found))
 
 
 def load_sequences(connection: Connection, wanted: Collection[int]) -> Iterator[tuple[int, Places]]:
@@ -115,8 +110,8 @@ def sequences_in(manifest: Mapping[str, Any]) -> Iterator[int]:
             yield sequence_id
 
 
-def _places(messages: dict[str, Any], known: Mapping[int, Places]) -> Iterator[list[int]]:
+def _places(messages: dict[str, Any], found: Mapping[int, Places]) -> Iterator[list[int]]:
     for sequence_id, first in messages["sequences"]:
-        for content_id, offset in known[sequence_id]:
+        for content_id, offset in found.get(sequence_id, ()):
             yield [content_id, first + offset]
     yield from messages["tail"]

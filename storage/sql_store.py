@@ -37,12 +37,10 @@ from storage.batch import Batch
 from storage.engine import Connection
 from storage.repricing import Repriced, Repricing, Scope
 from storage.turns import Turns
-from storage.upkeep import REDACTIONS, SCRUBBED, Scrubbed, Upkeep
+from storage.upkeep import REDACTIONS, REMOVALS, REWRITTEN, SCRUBBED, Scrubbed, Upkeep
 
 _STREAM_PAGE = 256
-
-
-UNSCRUBBED = "unused parts of the store's files may hold copies of it until hub erase may write them anew"
+_UNSCRUBBED = "unused parts of the store's files may hold copies of it until hub erase may write them anew"
 
 
 def new_key() -> bytes:
@@ -104,6 +102,10 @@ class SqlStore(ABC):
     def _tell(self, connection: Connection, position: int) -> None:
         """Within the transaction that wrote events up to *position*: let others know once it stands."""
 
+    def _look_after(self, connection: Connection, position: int) -> None:
+        """After events up to *position* were written, while others may write: what keeps the database fast."""
+        return
+
     @abstractmethod
     def close(self) -> None: ...
 
@@ -121,6 +123,15 @@ class SqlStore(ABC):
 
     def _copies(self) -> Sequence[Path]:
         """Files in which we kept the store as it once was."""
+        return ()
+
+    def _foreign_copies(self) -> Sequence[Path]:
+        """Files in which others seem to have kept it."""
+        return ()
+
+    def _gather(self, connection: Connection) -> Sequence[str]:
+        """Put back into the log what somebody who was killed took out of it, so that it can be looked at. Returns: What
+        it could not put back."""
         return ()
 
     def _drop_whole(self, connection: Connection, before_ns: int) -> tuple[int, Sequence[str]]:
@@ -145,6 +156,8 @@ class SqlStore(ABC):
                 if batch.records:
                     self._tell(connection, work.position)
             work.committed()
+            if batch.records:
+                self._look_after(connection, work.position)
         return AppendResult(new, batch.duplicates, tuple(batch.conflicts), work.expired)
 
     def adopt_prices(self, rows: Sequence[PriceRow]) -> Adopted:
@@ -182,10 +195,12 @@ class SqlStore(ABC):
                 report = erasing.would_erase(upkeep, what)
                 copies = tuple(f"{copy} would be removed" for copy in self._copies())
                 return replace(report, notes=report.notes + copies)
+            apart = tuple(self._gather(upkeep.connection))
             done = erasing.erase(upkeep, what, self._key_of(what.project))
             search.scrub(upkeep.connection, self._writing, self._beside)  # no copy is left in the full-text index
             scrubbed = self._scrub(upkeep, done, rewrite=rewrite)
-        return replace(done.report, notes=done.report.notes + scrubbed.notes, complete=scrubbed.complete)
+        notes = apart + done.report.notes + scrubbed.notes
+        return replace(done.report, notes=notes, complete=scrubbed.complete and not apart)
 
     def _key_of(self, project: str) -> bytes:
         with self._using() as connection:
@@ -193,24 +208,36 @@ class SqlStore(ABC):
             return self._memory.keys[project]
 
     def _scrub(self, upkeep: Upkeep, done: erasing.Done, *, rewrite: bool) -> Scrubbed:
-        """Take what was erased, now and before, out of what lies beside the tables, unless that was done already."""
+        """Take what was erased, now and before, out of what lies beside the tables, unless that was done already. What
+        was pruned may have been of the same people."""
         notes = []
         for copy in self._copies():
             copy.unlink(missing_ok=True)
             notes.append(f"{copy} was removed")
+        foreign = [
+            f"{copy} seems to be a copy of the store: delete it, or move it away" for copy in self._foreign_copies()
+        ]
+        notes += foreign
         counters = read_counters(upkeep.connection)
-        redactions, before = counters.get(REDACTIONS, 0), counters.get(SCRUBBED, 0)
-        if redactions <= before:
-            return Scrubbed(tuple(notes))
+        removals = counters.get(REMOVALS, 0) - counters.get(REWRITTEN, 0)
+        if not removals:
+            return Scrubbed(tuple(notes), complete=not foreign)
         if not rewrite:
             self._tidy(upkeep.connection)
-            return Scrubbed((*notes, UNSCRUBBED), complete=False)
+            return Scrubbed((*notes, _UNSCRUBBED), complete=False)
+        scrubbed = self._write_anew(upkeep, done.days if removals == done.steps else None)
+        return Scrubbed((*notes, *scrubbed.notes, *self._out_of_reach), scrubbed.complete and not foreign)
+
+    def _write_anew(self, upkeep: Upkeep, days: Collection[int] | None) -> Scrubbed:
+        """See `_rewrite`."""
         upkeep.phase("Writing the files anew")
         upkeep.told(0, 1)
-        scrubbed = self._rewrite(upkeep.connection, done.days if redactions - before == done.steps else None)
+        counters = read_counters(upkeep.connection)
+        scrubbed = self._rewrite(upkeep.connection, days)
         if scrubbed.complete:
-            upkeep.settle(SCRUBBED, redactions)
-        return Scrubbed((*notes, *scrubbed.notes, *self._out_of_reach), scrubbed.complete)
+            upkeep.settle(REWRITTEN, counters.get(REMOVALS, 0))
+            upkeep.settle(SCRUBBED, counters.get(REDACTIONS, 0))
+        return scrubbed
 
     def prune(
         self,
@@ -235,13 +262,13 @@ class SqlStore(ABC):
         with self._upkeep(progress) as upkeep:
             if dry_run:
                 return pruning.would_prune(upkeep, **bounds)
+            apart = () if calls_before_ns is not None else self._gather(upkeep.connection)
             report = pruning.prune(upkeep, **bounds, drop_whole=self._drop_whole)
+            report = replace(report, notes=(*apart, *report.notes))
             if not shrink:
                 self._tidy(upkeep.connection)
                 return report
-            upkeep.phase("Writing the files anew")
-            upkeep.told(0, 1)
-            return replace(report, notes=report.notes + self._rewrite(upkeep.connection, None).notes)
+            return replace(report, notes=report.notes + self._write_anew(upkeep, None).notes)
 
     @contextmanager
     def _upkeep(self, progress: Progress | None) -> Iterator[Upkeep]:
@@ -348,7 +375,7 @@ class SqlStore(ABC):
 
     def checkpoint(self, name: str) -> Cursor | None:
         with self._using() as connection:
-            row = connection.execute("SELECT cursor FROM hub_checkpoints WHERE name = ?", (name,)).fetchone()
+            row = connection.execute("SELECT reached FROM hub_checkpoints WHERE name = ?", (name,)).fetchone()
             return Cursor(row[0]) if row else None
 
     def open_calls(self, producer: str) -> Sequence[OpenCall]:

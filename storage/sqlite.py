@@ -16,7 +16,17 @@ from storage.engine import Connection
 from storage.migrate import bring_up
 from storage.sql_store import SqlStore
 from storage.sqlite_connection import SQLiteConnection
-from storage.sqlite_file import backups_of, connect, identity, make_file, prepare, translated, url_of, write_lock
+from storage.sqlite_file import (
+    backups_of,
+    connect,
+    foreign_copies_of,
+    identity,
+    make_file,
+    prepare,
+    translated,
+    url_of,
+    write_lock,
+)
 from storage.upkeep import Scrubbed
 
 _READERS_MAY_TAKE = 5.0
@@ -110,6 +120,9 @@ class SQLiteStore(SqlStore):
 
     def _copies(self) -> Sequence[Path]:
         return backups_of(self.path)
+
+    def _foreign_copies(self) -> Sequence[Path]:
+        return foreign_copies_of(self.path)
 
     def _rewrite(self, connection: Connection, days: Collection[int] | None) -> Scrubbed:
         """Rows that are deleted are overwritten, but those that SQLite moved from page to page left copies behind."""

@@ -23,6 +23,11 @@ class SQLiteConnection(sqlite3.Connection):
 
     engine: Final[Engine] = "sqlite"
 
+    @property
+    def url(self) -> str:
+        _, _, path = self.execute("PRAGMA database_list").fetchone()
+        return f"sqlite:///{path}"
+
     def json_path(self, path: str | None) -> str | None:
         return path
 

@@ -19,6 +19,7 @@ from storage.sqlite_connection import SQLiteConnection
 from storage.turns import Place
 
 LOCK_SUFFIX = ".lock-hub"
+_BACKUP, _REVISION = ".backup-", re.compile(r"0\d{3}")
 _LOCK_WAIT = 5.0
 _PATIENCE = 2.0
 """Seconds for which a writer lets those go first who came before it: they may be stopped."""
@@ -38,7 +39,20 @@ def url_of(path: Path) -> str:
 
 def backups_of(path: Path) -> list[Path]:
     """The copies that upgrades made of the file, see `storage.migrate`."""
-    return sorted(path.parent.glob(f"{glob.escape(path.name)}.backup-*"))
+    return [copy for copy in _copies_of(path) if _REVISION.fullmatch(_ending(copy, path))]
+
+
+def foreign_copies_of(path: Path) -> list[Path]:
+    """What people seem to have copied the file to."""
+    return [copy for copy in _copies_of(path) if not _REVISION.fullmatch(_ending(copy, path))]
+
+
+def _copies_of(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}{_BACKUP}*"))
+
+
+def _ending(copy: Path, path: Path) -> str:
+    return copy.name.removeprefix(f"{path.name}{_BACKUP}")
 
 
 def connect(path: Path) -> SQLiteConnection:
@@ -67,8 +81,8 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA secure_delete=ON")  # Debian's default, not SQLite's: what is erased must be gone
 
 
-def make_file(path: Path) -> bool:
-    """Make an empty file, readable by its owner alone, where there is none. Returns: Whether there was none.
+def make_file(path: Path) -> None:
+    """Make an empty file, readable by its owner alone, where there is none.
 
     A journal left behind by a deleted database is removed: SQLite would play it into the new file.
 
@@ -82,14 +96,13 @@ def make_file(path: Path) -> bool:
         if path.exists():
             if not path.is_file():
                 raise StoreError(url_of(path), "this is a device or a pipe", "name a file (HUB_DB_URL)")
-            return False
+            return
         with write_lock(path):
             if path.exists():
-                return False
+                return
             for suffix in ("-wal", "-shm", "-journal"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # where a link leads, if it is one
-    return True
 
 
 @contextmanager
@@ -150,14 +163,14 @@ def refuse_network_folder(path: Path, mounts: str | None = None) -> None:
             mounts = Path("/proc/self/mounts").read_text(errors="replace")
         except OSError:
             return
-    folder = os.path.realpath(path.parent)
+    real = os.path.realpath(path)
     best, kind = "", ""
     for line in mounts.splitlines():
         fields = line.split(" ")
         if len(fields) < 3:
             continue
         point = fields[1].replace("\\040", " ")
-        inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, fields[2]
     if kind in _NETWORK.split():

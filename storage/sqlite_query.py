@@ -34,12 +34,13 @@ from storage.query import (
     wrong_sql,
     wrong_values,
 )
-from storage.query_rules import FUNCTIONS, TABLE_FUNCTIONS, first_keyword
+from storage.query_rules import FUNCTIONS, TABLE_FUNCTIONS, expansions, first_keyword
 from storage.sqlite_connection import SQLiteConnection
 from storage.sqlite_file import url_of
 from storage.views import VIEWS
 
 _PROGRESS_STEPS = 10_000
+_MOST_EXPANSIONS = 4_096
 _LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
@@ -181,6 +182,9 @@ def _check(sql: str, params: Params, shadow: Shadow) -> None:
     keyword = first_keyword(sql)
     if keyword not in ("SELECT", "WITH", "VALUES", "EXPLAIN"):
         raise not_a_read(keyword, shadow)
+    if expansions(sql) > _MOST_EXPANSIONS:
+        reason = "its common table expressions refer to each other too often, and are copied each time"
+        raise QueryRefused(reason, "refer to each of them once or twice")
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
         for view, columns in shadow.items():
             empty.execute(f'CREATE TABLE "{view}" ({", ".join(quoted(column) for column in columns)})')

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hub.ids import id_bound
 from storage.append import read_counters
 from storage.engine import Connection
-from storage.tombstones import BODIES, CALLS, id_bound
-from storage.upkeep import REDACTIONS, REMOVALS, SCRUBBED, SWEPT
+from storage.tombstones import BODIES, CALLS
+from storage.upkeep import REDACTIONS, SCRUBBED, is_unswept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class Standing:
     """There may be content of calls begun before the time asked for."""
     old_calls: int
     """Calls begun before the time asked for."""
+    out_of_the_log: tuple[str, ...]
+    """Tables of months that an interrupted pruning took out of the log, and did not come to drop."""
 
 
 def standing(connection: Connection, *, bodies_before_ns: int | None, calls_before_ns: int | None) -> Standing:
@@ -34,11 +37,22 @@ def standing(connection: Connection, *, bodies_before_ns: int | None, calls_befo
     ).fetchone()
     return Standing(
         tombstones=tombstones,
-        unswept=counters.get(REMOVALS, 0) > counters.get(SWEPT, 0),
+        unswept=is_unswept(connection),
         unscrubbed=counters.get(REDACTIONS, 0) > counters.get(SCRUBBED, 0),
         old_bodies=_has_old_bodies(connection, bodies_before_ns or 0),
         old_calls=_calls(connection, calls_before_ns or 0),
+        out_of_the_log=_out_of_the_log(connection),
     )
+
+
+def _out_of_the_log(connection: Connection) -> tuple[str, ...]:
+    if connection.engine != "postgresql":
+        return ()
+    from storage.postgres_connection import PostgresConnection  # needs the extra
+    from storage.postgres_pruning import out_of_the_log
+
+    assert isinstance(connection, PostgresConnection)
+    return tuple(out_of_the_log(connection))
 
 
 def _has_old_bodies(connection: Connection, before_ns: int) -> bool:

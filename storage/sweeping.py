@@ -68,9 +68,9 @@ class _Sweep:
         self._upkeep, self._connection, self._skipped = upkeep, upkeep.connection, skipped
         self._first = lowest(self._connection, "hub_contents", "id")
         self._place = lowest(self._connection, "hub_events", "position") - 1
-        self._last = read_counters(self._connection)["content"]
+        counters = read_counters(self._connection)
+        self._last, self._last_sequence = counters["content"], counters["sequence"]
         self._flags = bytearray(max(0, self._last - self._first + 1))
-        self._last_sequence = read_counters(self._connection)["sequence"]
         self._sequences: set[int] = set()
         """Those that an event refers to. What they refer to is marked."""
         self._orphaned_in: dict[int, list[int]] = {}

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import cast
+from typing import Any, cast
 
-from hub.events import EventRecord
+from hub.events import Data, EventRecord, LLMRequest, LLMResponse
+from hub.ids import id_bound, id_ms
+from hub.outcomes import AttemptFacts
 from hub.store import Erasure
 from storage.bodies import keyed_hash
+from storage.engine import Connection
 
 CONFLICT = "hub:conflict"
 ENVELOPE = EventRecord.__required_keys__
-_LAST_MS = 2**48 - 1
+_LAST_NS = 2**63 - 1
 _COLUMNS = {"call": "call_id", "session": "session_id", "user": "user_id"}
 
 CALLS, BODIES = "calls", "bodies"
 """The kinds of tombstones that speak of a whole project, and have no hash: what pruning took."""
+
+_MARKS = frozenset({"redacted", "sanitised", "shed"})
+_OF_ATTEMPTS = _MARKS | AttemptFacts.__annotations__.keys() | {"attempt"}
+_OF_CONTENT = _MARKS | {"bytes", "kinds", "tool_names"}
+_OF_REPLAYS = frozenset({"replay_of", "replay_run", "replay_of_trace_id", "replay_of_span_id"})
+_KEPT: Mapping[str, frozenset[str]] = {
+    "llm:request": _MARKS | _OF_REPLAYS | LLMRequest.model_fields.keys() | {"source", "capture", "unkept"},
+    "llm:request:debug": _OF_CONTENT,
+    "llm:response": _MARKS | LLMResponse.model_fields.keys() | {"last_attempt"},
+    "llm:response:debug": _OF_CONTENT,
+    "provider:retry": _OF_ATTEMPTS,
+    "provider:attempt": _OF_ATTEMPTS,
+}
+"""What the hub itself says of a call, by the events' types; whatever else stands there somebody contributed."""
 
 
 class Tombstones:
@@ -65,12 +82,32 @@ class Tombstones:
         return False
 
 
+def bury(connection: Connection, rows: Iterable[tuple[str, str, bytes, int, int]]) -> None:
+    """Leave tombstones: (project, kind, hash, before, when made). One that is there may only come to cover more."""
+    connection.executemany(
+        "INSERT INTO hub_tombstones (project, kind, hash, before_ns, created_ns) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (project, kind, hash) DO UPDATE SET before_ns = excluded.before_ns"
+        " WHERE excluded.before_ns > hub_tombstones.before_ns",
+        rows,
+    )
+
+
 def subjects(record: EventRecord) -> Iterator[EventRecord]:
     """*record*, and of a hub:conflict the event that it carries."""
     yield record
     original = (record["content"] or {}).get("original") if record["type"] == CONFLICT else None
-    if isinstance(original, dict) and original.keys() >= ENVELOPE:
+    if isinstance(original, dict) and original.keys() >= ENVELOPE and _can_be_looked_at(original):
         yield cast(EventRecord, original)
+
+
+def _can_be_looked_at(original: Mapping[str, Any]) -> bool:
+    """A file may say anything."""
+    names = (original[key] for key in ("call_id", "session_id", "user_id"))
+    return (
+        isinstance(original["project"], str)
+        and type(original["occurred_at"]) is int
+        and all(name is None or isinstance(name, str) for name in names)
+    )
 
 
 def value_of(record: EventRecord, kind: str) -> str | None:
@@ -107,38 +144,32 @@ def column_of(kind: str) -> str:
 
 def begun_ns(record: EventRecord) -> int:
     """When the call that *record* is about began; of what is about no call, when it happened."""
-    call_id = record["call_id"]
+    return begun_at(record["call_id"], record["occurred_at"])
+
+
+def begun_at(call_id: str | None, occurred_ns: int) -> int:
+    """`begun_ns` of an event; before the end of the time that a tombstone can speak of."""
     begun = None if call_id is None else call_begun_ns(call_id)
-    return record["occurred_at"] if begun is None else begun
+    return min(occurred_ns if begun is None else begun, _LAST_NS - 1)
+
+
+def just_after(ns: int) -> int:
+    """The bound of a tombstone that covers what began then."""
+    return min(ns + 1, _LAST_NS)
 
 
 def call_begun_ns(call_id: str) -> int | None:
     """The time in a call's id, so that every event of a call has the same answer. None if it is no UUIDv7."""
-    if call_id[14:15] != "7":
-        return None
-    try:
-        return int(call_id[:8] + call_id[9:13], 16) * 10**6
-    except ValueError:
-        return None
+    ms = id_ms(call_id) if call_id[14:15] == "7" else None
+    return None if ms is None else ms * 10**6
 
 
-def id_bound(before_ns: int) -> str:
-    """What the ids of all calls begun at *before_ns* or later are not below; whole milliseconds, downwards."""
-    digits = f"{min(max(before_ns // 10**6, 0), _LAST_MS):012x}"
-    return f"{digits[:8]}-{digits[8:]}"
-
-
-def id_ms(call_id: str) -> int:
-    """The time in a call's id, in milliseconds; 0 if it is no UUID."""
-    try:
-        return int(call_id[:8] + call_id[9:13], 16)
-    except ValueError:
-        return 0
-
-
-def has_erasable_data(event_type: str) -> bool:
-    """Whether erasure takes the whole payload: that of contributed events."""
-    return not event_type.startswith(("llm:", "provider:", "hub:"))
+def without_contributed(event_type: str, data: Data) -> Data:
+    """What erasure leaves of an event's payload: nothing of contributed events, nor of what was added to the hub's."""
+    if event_type.startswith("hub:"):
+        return data
+    kept = _KEPT.get(event_type, frozenset())
+    return {key: value for key, value in data.items() if key in kept}
 
 
 def without_content(record: EventRecord) -> EventRecord:
@@ -152,6 +183,5 @@ def stripped(record: EventRecord) -> EventRecord:
     """*record* without what erasure takes."""
     bare = record.copy()
     bare["session_id"] = bare["user_id"] = bare["tags"] = bare["content"] = None
-    if has_erasable_data(record["type"]):
-        bare["data"] = {}
+    bare["data"] = without_contributed(record["type"], record["data"])
     return bare

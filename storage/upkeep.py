@@ -21,8 +21,9 @@ _FIRST, _MOST, _AT_ONCE = 64, 4_096, 400
 
 REMOVALS, REDACTIONS = "erasures", "redactions"
 """Counters: transactions that took something from events, and those of them that did so for an erasure."""
-SWEPT, SCRUBBED = "swept", "scrubbed"
-"""Counters: what REMOVALS was when a sweep began that is over, and REDACTIONS when the files were scrubbed."""
+SWEPT, REWRITTEN, SCRUBBED = "swept", "rewritten", "scrubbed"
+"""Counters: what REMOVALS was when a sweep began that is over, and when the files were written anew; and what
+REDACTIONS was then."""
 
 Writing = Callable[[Connection], AbstractContextManager[None]]
 
@@ -98,6 +99,12 @@ class Upkeep:
         with self.step():
             if read_counters(self.connection).get(name, 0) < value:
                 write_counters(self.connection, {name: value})
+
+
+def is_unswept(connection: Connection) -> bool:
+    """Whether there may be content that nothing refers to any more."""
+    counters = read_counters(connection)
+    return counters.get(REMOVALS, 0) > counters.get(SWEPT, 0)
 
 
 def lowest(connection: Connection, table: str, column: str) -> int:

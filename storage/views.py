@@ -43,7 +43,8 @@ class Dialect(Protocol):
         ...
 
     def field(self, json: str, name: str, kind: str) -> str:
-        """The field *name* of *json*, an object, as *kind*: text, integer, real, boolean or json."""
+        """The field *name* of *json*, an object, as *kind*: text, integer, real, boolean or json. An integer is one of
+        64 bits."""
         ...
 
     def replace(self, view: str, select: str) -> list[str]:
@@ -75,7 +76,11 @@ class _SQLite:
         return f"CAST(json_extract({json}, {path}) AS TEXT)"
 
     def field(self, json: str, name: str, kind: str) -> str:
-        return f"json_extract({json}, '$.\"{name}\"')"
+        value = f"json_extract({json}, '$.\"{name}\"')"
+        if kind == "integer":  # what has more than 64 bits is read as a double
+            is_integer = f"json_type({json}, '$.\"{name}\"') = 'integer' AND typeof({value}) = 'integer'"
+            return f"CASE WHEN {is_integer} THEN {value} END"
+        return value
 
     def replace(self, view: str, select: str) -> list[str]:
         return [f"DROP VIEW IF EXISTS {view}", f"CREATE VIEW {view} AS {select}"]
@@ -107,7 +112,11 @@ class _PostgreSQL:
         if kind == "boolean":
             return f"CASE {text} WHEN 'true' THEN 1 WHEN 'false' THEN 0 END"
         if kind == "integer":
-            return f"CASE WHEN {text} ~ '^-?[0-9]{{1,18}}$' THEN CAST({text} AS bigint) END"
+            fits = f"CAST({text} AS numeric) BETWEEN {-(2**63)} AND {2**63 - 1}"
+            return (
+                f"CASE WHEN json_typeof({value}) = 'number' AND {text} ~ '^-?[0-9]{{1,19}}$'"
+                f" THEN CASE WHEN {fits} THEN CAST({text} AS bigint) END END"
+            )
         if kind == "real":
             return f"CASE json_typeof({value}) WHEN 'number' THEN CAST({text} AS double precision) END"
         return text

@@ -58,7 +58,8 @@ def _copy(new: Connection, old: Connection, tables: Sequence[str]) -> None:
     for table in tables:
         if table != migrate.VERSION_TABLE:
             columns = columns_of(old, table)
-            rows = new.execute(f"SELECT {columns} FROM {table}").fetchall()
+            named = columns.replace("cursor", "reached") if table == "hub_checkpoints" else columns
+            rows = new.execute(f"SELECT {named} FROM {table}").fetchall()
             marks = ",".join("?" * (columns.count(",") + 1))
             old.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
 

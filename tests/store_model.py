@@ -65,10 +65,16 @@ class Model:
             for kind, value in (("call_id", what.call_id), ("session_id", what.session_id), ("user_id", what.user_id))
             if value is not None
         )
+        assert what.before_ns is not None
         tombstone = Tombstone(what.project, kind, value, what.before_ns)
         self.tombstones.append(tombstone)
         named = [place for place, record in enumerate(self.log) if tombstone.covers(record)]
-        calls = {self.log[place]["call_id"] for place in named} - {None}
+        calls = {call for place in named if (call := self.log[place]["call_id"]) is not None}
+        for call in calls:
+            mine = [one for one in self.log if one["call_id"] == call and one["project"] == what.project]
+            has_ended = any(one["type"] == "llm:response" for one in mine)
+            if not has_ended or any(_value(one, kind) != value for one in mine):
+                self.tombstones.append(Tombstone(what.project, "call_id", call, what.before_ns))
         hit = set(named) | {
             place
             for place, record in enumerate(self.log)

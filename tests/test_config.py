@@ -176,6 +176,14 @@ def test_two_ways_to_name_a_database_lead_to_one_spool_folder(tmp_path: Path) ->
     assert load({"db_url": "b.db", "spool_dir": "/spool"}, {}, tmp_path).spool_root not in roots
 
 
+def test_a_link_to_a_store_leads_to_its_spool_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "link.db").symlink_to(tmp_path / "real" / "calls.db")
+    names = ("real/calls.db", "link/calls.db", "link.db")
+    assert len({load({"db_url": name, "spool_dir": "/spool"}, {}, tmp_path).spool_root for name in names}) == 1
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
@@ -201,7 +209,14 @@ def test_of_a_server_what_chooses_the_database_chooses_the_spool_folder(tmp_path
     one = root("postgresql://u:old@host/db?options=-csearch_path%3Dhub&sslmode=require")
     assert one == root("postgres://u:new@host/db?sslmode=disable&options=-csearch_path%3Dhub")
     assert one == root("postgresql+psycopg://u@host/db?options=-csearch_path%3Dhub")
+    assert one == root("postgresql://other@host:5432/db?options=-csearch_path%3Dhub")
     assert one != root("postgresql://u@host/db")
+    assert one != root("postgresql://u@host:5433/db?options=-csearch_path%3Dhub")
+    local = {root(f"postgresql://u:p@{name}/db") for name in ("localhost", "127.0.0.1:5432", "[::1]", "LOCALHOST")}
+    assert local == {root("postgresql:///db?host=localhost&port=5432"), root("postgresql://localhost?dbname=db")}
+    assert root("postgresql://ann@host") == root("postgresql://bob@host/ann") != root("postgresql://bob@host")
+    assert root("postgresql://a:1,b/db") == root("postgresql:///db?host=a,b&port=1,5432")
+    assert root("postgresql://u:p@one/db?sslpassword=p@ss") != root("postgresql://u:p@two/db?sslpassword=p@ss")
     assert root("postgresql:///db?host=/run/a") != root("postgresql:///db?host=/run/b")
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.ids import uuid7_at, uuid7_from
+from hub.ids import id_bound, id_ms, uuid7_at, uuid7_from
 from storage.tombstones import call_begun_ns
 
 times = st.integers(0, 2**48 * 10**6 - 1)
@@ -27,6 +27,17 @@ def test_ids_of_one_millisecond_are_in_the_order_of_their_times(one: int, other:
     early, late = sorted((one, other))
     if late - early >= 250:
         assert uuid7_at(early, a) < uuid7_at(late, b)
+
+
+@given(times, times, st.binary(max_size=8))
+def test_a_bound_parts_ids_by_their_times(of: int, bound: int, seed: bytes) -> None:
+    made = uuid7_at(of, seed)
+    assert id_ms(made) == of // 10**6
+    assert (made < id_bound(bound)) == (of // 10**6 < bound // 10**6)
+
+
+def test_what_is_no_id_has_no_time() -> None:
+    assert [id_ms(text) for text in ("", "call-1", "gggggggg-0000-7000-8000-000000000000")] == [None] * 3
 
 
 def test_another_seed_is_another_id_and_the_same_the_same() -> None:

@@ -6,19 +6,19 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from hub.errors import ConfigError, ForeignStore, SchemaMismatch, StoreUnavailable
+from hub.errors import ConfigError, ForeignStore, SchemaMismatch, StoreError, StoreUnavailable
 from hub.runtime import Hub
 from hub.store import Erasure
 from storage import open_store, postgres_partitions
@@ -50,6 +50,45 @@ def test_setting_up_again_changes_nothing(postgres_url: str) -> None:
         store.append(Factory().calls(2))
         assert migrate(postgres_url) == REVISION
         assert len(store.read_all().events) == 8
+
+
+def test_setting_up_passes_over_a_view_that_cannot_be_made(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    factory, alike = Factory(), "same_" * 20
+
+    def announce(event_type: str, fields: dict[str, str], version: int = 1) -> None:
+        data = {"type": event_type, "schema_version": version, "fields": fields}
+        store.append([factory.event("hub:schema", stream=factory.new_id(), version=1, call_id=None, data=data)])
+
+    with migrated_store(postgres_url) as store:
+        announce("acme:used", {"n": "integer"})
+        migrate(postgres_url)
+        with connected(postgres_url) as connection:
+            connection.execute("CREATE VIEW mine AS SELECT n FROM llm_event_acme_used")
+        announce("acme:used", {"n": "text"}, 2)
+        announce("acme:wide", {f"field_{number}": "text" for number in range(1_700)})
+        announce("acme:alike", {alike + "a": "text", alike + "b": "text"})
+        assert migrate(postgres_url) == REVISION
+        [told] = [one.getMessage() for one in caplog.records]
+        assert "llm_event_acme_used of acme:used" in told
+        assert "view mine" in told
+        announce("acme:used", {"n": "integer", "more": "text"})
+    for view in ("mine", "llm_event_acme_used", "llm_event_acme_wide", "llm_event_acme_alike"):
+        assert select(postgres_url, f"SELECT * FROM {view}") == []
+
+
+def test_a_view_that_others_build_upon_is_made_again_with_more_fields(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    factory = Factory()
+    with migrated_store(postgres_url) as store:
+        for fields in ({"n": "integer"}, {"n": "integer", "more": "text"}):
+            data = {"type": "acme:used", "schema_version": 1, "fields": fields}
+            store.append([factory.event("hub:schema", stream=factory.new_id(), version=1, call_id=None, data=data)])
+            migrate(postgres_url)
+            with connected(postgres_url) as connection:
+                connection.execute("CREATE OR REPLACE VIEW mine AS SELECT n FROM llm_event_acme_used")
+    assert not caplog.records
+    assert select(postgres_url, "SELECT n, more FROM llm_event_acme_used") == []
 
 
 def test_twelve_may_set_up_at_once(postgres_url: str) -> None:
@@ -119,10 +158,34 @@ def test_what_keeps_us_from_the_server_is_told_without_the_password(postgres_url
     assert "wrong" not in str(caught.value)
 
 
-def test_a_url_that_libpq_cannot_read_is_refused_without_the_password() -> None:
-    with pytest.raises(ConfigError, match="postgresql://USER") as caught:
-        PostgresStore("postgresql://hub:canary@host/db?nonsense=1").append(Factory().call())
-    assert "canary" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://hub:canary@host/db?nonsense=1", "postgresql://USER"),
+        ("postgresql://hub:canary%zz@host/db", "postgresql://USER"),
+        ("postgresql://hub:canary%00@host/db", "postgresql://USER"),
+        ("postgresql://hub:p:canary/ss@host/db", r"hub:\*\*\*@host"),
+        ("postgresql://hub:p@canary.invalid@host/db", r"hub:\*\*\*@host"),
+    ],
+)
+def test_a_url_that_libpq_cannot_read_is_refused_without_any_of_the_password(url: str, words: str) -> None:
+    with pytest.raises((ConfigError, StoreUnavailable), match=words) as caught:
+        PostgresStore(url).append(Factory().call())
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_not_all_texts_fit_in_is_refused_with_the_remedy(postgres_url: str, encoding: str) -> None:
+    url = f"{postgres_url}_{encoding.lower()}"
+    name = url.rsplit("/", 1)[1]
+    with connected(postgres_url) as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'")
+        try:
+            for use in (migrate, lambda url: PostgresStore(url).append(Factory().call())):
+                with pytest.raises(StoreError, match=rf"{encoding}.*ENCODING 'UTF8'"):
+                    use(url)
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.mark.parametrize("scheme", ["postgresql://", "postgres://", "postgresql+psycopg://"])
@@ -231,9 +294,42 @@ def test_a_partition_that_is_gone_is_made_again(postgres_url: str) -> None:
         with connected(postgres_url) as connection:
             connection.execute("DROP TABLE hub_events_2024_02")
         again = factory.call()
-        with pytest.raises(psycopg.errors.CheckViolation):
+        with pytest.raises(StoreUnavailable, match="being dropped"):
             store.append(again)
         assert store.append(again).new == 4
+
+
+def test_a_month_that_another_process_made_meanwhile_is_used(postgres_url: str) -> None:
+    with migrated_store(postgres_url) as store:
+        store.append(Factory("first").call())
+        store.append(Factory("second").call())  # knows the months now
+        another = PostgresStore(postgres_url)
+        another.append(Factory("another", start=ns(2024, 2)).call())
+        another.close()
+        assert store.append(Factory("third", start=ns(2024, 2)).call()).new == 4
+        assert partitions(postgres_url)["hub_events_2024_02"] == 8
+
+
+def test_a_new_month_that_another_process_made_meanwhile_is_used(postgres_url: str) -> None:
+    clock = [time.time_ns()]
+    with migrated_store(postgres_url, wall=lambda: clock[0]) as store:
+        store.append(Factory("first").call())
+        store.append(Factory("second").call())  # knows the months now
+        month = postgres_partitions.Month(postgres_partitions.Month.at(clock[0] // 10**6) + 2)
+        clock[0] = month.start_ms * 10**6
+        another = PostgresStore(postgres_url, wall=lambda: clock[0])
+        another.append(Factory("another", start=clock[0]).call())
+        another.close()
+        assert store.append(Factory("third", start=clock[0]).call()).new == 4
+        assert partitions(postgres_url)[month.table] == 8
+
+
+@pytest.mark.parametrize("month", [1, 12])
+def test_a_partition_s_name_tells_its_month(month: int) -> None:
+    found = postgres_partitions.Month(2024 * 12 + month - 1)
+    assert postgres_partitions.Month.named(found.table) == found
+    for other in ("hub_events", "hub_events_odd", "hub_events_later", "hub_events_2024_13", "hub_events_2024_01_old"):
+        assert postgres_partitions.Month.named(other) is None
 
 
 # Who is told, and who waits.
@@ -291,6 +387,78 @@ def test_positions_are_given_in_the_order_of_commits(postgres_url: str) -> None:
     ended.set()
     follower.join()
     assert seen == list(range(1, 481))
+    for store in stores:
+        store.close()
+
+
+def statistics_of(url: str) -> set[tuple[Any, ...]]:
+    return set(
+        select(url, "SELECT starelid, staattnum, stainherit, xmin::text FROM pg_statistic WHERE starelid > 16384")
+    )
+
+
+def test_a_writer_analyzes_a_log_that_grew_fourfold_and_no_other_one(postgres_url: str) -> None:
+    with migrated_store(postgres_url) as store:
+        store.append(Factory().calls(16))
+        assert ("hub_events",) in select(
+            postgres_url, "SELECT starelid::regclass::text FROM pg_statistic WHERE stainherit"
+        )
+        before = statistics_of(postgres_url)
+        another = PostgresStore(postgres_url)
+        another.append(Factory("another").call())
+        assert statistics_of(postgres_url) == before
+        another.append(Factory("more").calls(64))
+        another.close()
+        assert statistics_of(postgres_url) != before
+
+
+def test_events_are_written_while_their_tables_cannot_be_analyzed(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
+    with migrated_store(postgres_url) as store, connected(postgres_url) as other:
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE hub_contents IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM does
+        assert store.append(Factory().call()).new == 4
+        other.execute("ROLLBACK")
+
+
+def test_writers_whose_logins_look_elsewhere_first_take_turns_too(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
+    migrate(postgres_url)
+    with connected(postgres_url) as connection:
+        connection.execute("CREATE SCHEMA of_another")
+    elsewhere = PostgresStore(f"{postgres_url}?options=-csearch_path%3Dof_another,public")
+    assert elsewhere.append(Factory(start=ns(2024, 2)).call()).new == 4
+    late = Factory("late").call()
+    with connected(postgres_url) as other:
+        other.execute("BEGIN")
+        other.execute(TURN)
+        with pytest.raises(StoreUnavailable, match="another writer"):
+            elsewhere.append(late)
+    assert elsewhere.append(late).new == 4
+    assert elsewhere.rebuild() == 8
+    elsewhere.close()
+    assert select(postgres_url, "SELECT 1 FROM pg_class WHERE relnamespace = 'of_another'::regnamespace") == []
+
+
+def test_writers_see_what_others_wrote_whatever_the_database_s_isolation(postgres_url: str) -> None:
+    migrate(postgres_url)
+    name = postgres_url.rsplit("/", 1)[1]
+    with connected(postgres_url) as connection:
+        connection.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'repeatable read'")
+    stores = [PostgresStore(postgres_url) for _ in range(3)]
+
+    def write(number: int) -> None:
+        factory = Factory(f"p{number}")
+        for _ in range(8):
+            stores[number].append(factory.call())
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(write, range(3)))
+    assert select(postgres_url, "SELECT count(*), max(position) FROM hub_events") == [(96, 96)]
     for store in stores:
         store.close()
 

@@ -113,6 +113,7 @@ READS: list[tuple[str, Params, list[tuple[object, ...]]]] = [
     ("WITH llm_calls AS (SELECT 1 AS one) SELECT * FROM llm_calls", (), [(1,)]),
     ("WITH x(a, b) AS MATERIALIZED (VALUES (1, 2)) SELECT x.b FROM x AS y(a, b), x", (), [(2,)]),
     ("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT sum(i) FROM n", (), [(6,)]),
+    ("SELECT power(10::numeric, 100000), power(2::numeric, 100)", (), [("1" + "0" * 100_000, 2**100)]),
     ("SELECT e.version, (e).type, e.data IS NULL FROM llm_events e WHERE position = 1", (), [(1, "llm:request", 0)]),
     (
         "SELECT row_number() OVER (ORDER BY started_at), model.provider FROM llm_calls model LIMIT 1",
@@ -646,5 +647,5 @@ def test_every_view_can_be_read(ask: Asked) -> None:
 
 def test_a_database_that_was_not_migrated_is_named_with_the_remedy(postgres_url: str) -> None:
     with closing(connect(postgres_url).raw) as raw, pytest.raises(SchemaMismatch, match="hub migrate") as caught:
-        look_around(PostgresConnection(raw), postgres_url)
+        look_around(PostgresConnection(raw, postgres_url), postgres_url)
     assert str(psycopg.conninfo.conninfo_to_dict(postgres_url)["password"]) not in str(caught.value)

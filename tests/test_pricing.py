@@ -66,7 +66,9 @@ def test_an_unknown_count_that_has_a_rate_makes_the_cost_unknown() -> None:
     assert cost({"input": "1"}, input_tokens=5) == 5, "embeddings answer no tokens and have no rate for them"
 
 
-def test_a_sum_beyond_64_bits_is_unknown() -> None:
+def test_a_cost_beyond_ten_thousand_dollars_is_unknown() -> None:
+    assert cost({"input": "10"}, input_tokens=10**12) == 10**13
+    assert cost({"input": "10"}, input_tokens=10**12 + 1) is None
     assert cost({"input": "1000000"}, input_tokens=2**62) is None
 
 
@@ -109,8 +111,10 @@ def test_a_model_known_to_have_no_price_costs_null() -> None:
         (2, 2 * 10**9),
         ("-0.5", -500_000_000),
         ("0.00000000050000000000000000000000000000000000000000000000000000000000000001", 1),
-        ("1000000", 10**15),
-        ("1000000.1", None),
+        ("10000", 10**13),
+        ("-10000", -(10**13)),
+        ("10000.1", None),
+        ("-10000.1", None),
         *dict.fromkeys(("NaN", "Infinity", "1e30", "cheap", "", None, True, 0.5)).items(),
         ([], None),
     ],

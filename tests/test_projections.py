@@ -175,6 +175,13 @@ def test_what_the_response_reports_comes_first() -> None:
     assert (row["cost_nanos"], row["cost_source"]) == (10**9, "response")
 
 
+def test_attempts_that_add_up_to_more_than_any_call_costs_make_the_cost_unknown() -> None:
+    for costs, expected in (([4 * 10**12, 6 * 10**12], 10**13), ([5 * 10**12 + 1, 5 * 10**12], None)):
+        row = folded(*Factory().call())
+        projections.price_by_attempts(row, [(False, True, costs[0]), (True, True, costs[1])])
+        assert row["cost_nanos"] == expected
+
+
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": 5}, "many", {"input_tokens": "5", "output_tokens": 1}])
 def test_unknown_usage_costs_null(usage: Any) -> None:
     row = folded(*Factory().call(response={"usage": usage}), book=book("2"))

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,20 @@ def test_a_query_without_end_is_stopped_at_its_deadline(query: Run, store: Path)
     with pytest.raises(QueryLimit, match=r"longer than 0.2 s"):
         query(store, NUMBERS + "SELECT count(*) FROM n", limits=Limits(seconds=0.2))
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("quoted", ["t{}", '"t{}"', "[T{}]", "'t{}'"])
+def test_what_doubles_at_each_level_is_refused_before_sqlite_copies_it_out(store: Path, quoted: str) -> None:
+    def bomb(levels: int) -> str:
+        names = [quoted.format(level) for level in range(levels)]
+        steps = [f"{name} AS (SELECT l.a FROM {of} l, {of} r)" for of, name in pairwise(names)]
+        return f"WITH {names[0]} (a) AS (SELECT 1 AS a), {', '.join(steps)} SELECT 1 FROM {names[-1]} t"
+
+    assert run(store, bomb(10)).rows
+    began = time.monotonic()
+    with pytest.raises(QueryRefused, match="refer to each other too often"):
+        run(store, bomb(26), limits=Limits(seconds=1))
+    assert time.monotonic() - began < 1
 
 
 def test_a_single_function_that_computes_without_pause_is_killed_with_its_process(store: Path) -> None:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hub.own_prices import read_discounts, read_prices
 from hub.price_list import PriceList, Prices
 from hub.pricing import Card
-from storage import open_store, repricing
-from storage.repricing import ModelCosts, Scope
+from storage import open_store, rebuilding, repricing
+from storage.repricing import ModelCosts, Repriced, Scope
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
 from tests.factories import SECOND, START, Factory
@@ -128,6 +128,16 @@ def test_a_price_is_for_new_calls_and_for_old_ones_once_repriced(opened: Opened,
     assert agrees_with_a_rebuild(store)
 
 
+def test_a_call_dated_in_the_future_keeps_no_price_from_changing(opened: Opened, factory: Factory) -> None:
+    store = opened()
+    store.append([*acme(factory), *factory.call()])
+    store.append(Factory("rogue", start=4_000_000_000 * SECOND).call())
+    factory.now += SECOND
+    store = opened(prices(ACME_PRICE, rate="500"))
+    store.append([*acme(factory), *factory.call()])
+    assert [cost for cost, *_ in costs(store)] == [None, 75_000, COST, 375_000, 75_000]
+
+
 def test_a_dry_run_tells_what_would_change_and_changes_nothing(opened: Opened, factory: Factory) -> None:
     store = opened()
     store.append([*acme(factory), *factory.calls(3), *factory.call(request={"provider": None})])
@@ -233,6 +243,23 @@ def test_only_one_model_is_repriced_by_either_of_its_names(opened: Opened, facto
     assert [cost[0] for cost in costs(dearer)] == [150_000, 75_000]
     assert agrees_with_a_rebuild(dearer)
     assert dearer.reprice(Scope(model="strange")).models == []
+
+
+def test_a_reprice_during_a_rebuild_is_not_undone_by_it(
+    opened: Opened, factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilding, "_PAGE", 8)
+    opened().append(factory.calls(6))
+    dearer, done = opened(prices(rate="200")), list[Repriced]()
+
+    def reprice(_done: int, _total: int) -> None:
+        if not done:
+            done.append(dearer.reprice())
+
+    opened(prices(rate="200")).rebuild(reprice)
+    assert done[0].calls == 6
+    assert [cost[0] for cost in costs(dearer)] == [150_000] * 6
+    assert agrees_with_a_rebuild(dearer)
 
 
 def test_costs_as_the_store_knew_prices_at_a_time(opened: Opened, factory: Factory) -> None:

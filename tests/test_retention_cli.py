@@ -95,6 +95,47 @@ def test_erase_only_of_calls_begun_before(run: Command, store: SQLiteStore) -> N
     assert count(store, "llm_calls WHERE session_id = 's'") == 29
 
 
+def test_erase_removes_our_backups_and_names_the_copies_of_others(run: Command, store: SQLiteStore) -> None:
+    ours, theirs = Path(f"{store.path}.backup-0002"), Path(f"{store.path}.backup-2026-11-01")
+    for copy in (ours, theirs):
+        shutil.copy(store.path, copy)
+    result = run("erase", "--user", "nobody", "--yes")
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["complete"]) == (1, False)
+    assert (ours.exists(), theirs.exists()) == (False, True)
+    assert f"{theirs} seems to be a copy of the store" in result.stderr
+    assert str(theirs) in findings(run("doctor", "--json"))["backup"]["finding"]
+    theirs.unlink()
+    assert json.loads(run("erase", "--user", "nobody", "--yes").stdout)["complete"]
+
+
+def test_erase_takes_calls_of_the_future_unless_a_time_is_given(run: Command, store: SQLiteStore) -> None:
+    store.append(Factory("ahead", start=time.time_ns() + 900 * DAY).call(user_id="u1"))
+    assert json.loads(run("erase", "--user", "u1", "--before", "1h", "--yes").stdout)["calls"] == 20
+    assert json.loads(run("erase", "--user", "u1", "--yes").stdout)["calls"] == 1
+    assert json.loads(run("erase", "--user", "u0", "--before", "9999-12-31", "--yes").stdout)["calls"] == 20
+
+
+@pytest.mark.parametrize("end", ["0001-01-01", "9999-12-31"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("reprice", "--dry-run", "--since"),
+        ("reprice", "--dry-run", "--as-of"),
+        ("export", "jsonl", "--since"),
+        ("export", "jsonl", "--until"),
+        ("stats", "--since"),
+        ("search", "day", "--since"),
+        ("erase", "--user", "u1", "--yes", "--before"),
+    ],
+    ids=" ".join,
+)
+def test_times_at_both_ends_of_the_calendar_are_taken(
+    run: Command, store: SQLiteStore, command: tuple[str, ...], end: str
+) -> None:
+    assert run(*command, end).exit_code in (0, 2)
+
+
 @pytest.mark.parametrize(
     ("text", "ns"),
     [
@@ -177,6 +218,17 @@ def test_erase_names_spools_in_which_something_waits(
     assert result.exit_code == 1
     assert f"process {os.getpid()} has events waiting (1 for store)" in result.stderr
     assert json.loads(result.stdout)["complete"] is False
+    spool.close()
+
+
+def test_erase_names_spools_of_other_databases_in_which_something_of_the_project_waits(
+    run: Command, store: SQLiteStore, tmp_path: Path
+) -> None:
+    spool, stream = make_spool(tmp_path / "spool" / "another"), Stream(new_id())
+    spool.append(body(stream, text="hello"), 1, stream, Priority.EVENT)
+    project = spool.constants["project"]
+    assert f"{spool.folder} has events waiting" in run("erase", "--user", "u1", "--yes", "--project", project).stderr
+    assert "has events waiting" not in run("erase", "--user", "u1", "--yes", "--project", "elsewhere").stderr
     spool.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -10,6 +11,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from hub.cli.retention_checks import retention
+from hub.config import load
+from hub.errors import StoreUnavailable
 from hub.events import EventRecord
 from storage import postgres_pruning
 from storage.postgres import PostgresStore
@@ -18,6 +22,7 @@ from storage.postgres_server import connect
 from storage.sql_store import SqlStore
 from tests.contracts.retention import DAY, RetentionContract, everything, hourly, select, user
 from tests.factories import SECOND, Factory
+from tests.postgres_server import Server
 
 
 class TestPostgresRetention(RetentionContract):
@@ -168,6 +173,33 @@ def test_a_long_transaction_delays_the_dropping_of_a_month_and_nothing_else(
     ]
 
 
+def test_an_event_of_a_month_that_is_about_to_be_dropped_waits_for_its_readers_and_is_kept(
+    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
+    factory = Factory(start=MAY + DAY)
+    stream = factory.new_id()
+    early, late, another = (
+        factory.event("acme:tick", stream=stream, version=version, call_id=None, at=at)
+        for version, at in ((1, MAY + DAY), (2, JULY), (3, JULY))
+    )
+    store.append([early, *calls_in(MAY, JULY)])
+    pruner = PostgresStore(migrated)
+    with psycopg.connect(migrated) as reader:
+        reader.execute("SELECT count(*) FROM hub_events")
+        assert pruner.prune(calls_before_ns=JUNE).notes
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="a month of events"):
+                store.append([late])
+        assert store.append(calls_in(JULY + DAY)).new == 12
+    assert store.append([late]).new == 1
+    assert store.append([another]).new == 1
+    assert pruner.prune(calls_before_ns=JUNE).notes == ()
+    assert list(store.read_stream(UUID(stream))) == [late, another]
+    assert "2026_05" in months(store)
+    pruner.close()
+
+
 def test_a_tool_s_answer_is_not_left_with_a_call_whose_month_is_still_to_be_dropped(
     own_migrated_url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +219,80 @@ def test_a_tool_s_answer_is_not_left_with_a_call_whose_month_is_still_to_be_drop
     assert everything(store)["hub_tool_results"] == live
 
 
+@pytest.mark.parametrize("pending", [False, True], ids=["detached", "about to be"])
+def test_an_erasure_reaches_a_month_that_a_killed_pruning_took_out_of_the_log(
+    migrated: str, store: PostgresStore, pending: bool
+) -> None:
+    factory = Factory(start=MAY + DAY)
+    store.append(factory.call(user_id="u1") + calls_in(JULY))
+    with store._apart() as connection:
+        if pending:
+            connection.execute(_DETACH_PENDING)
+        else:
+            connection.execute("ALTER TABLE hub_events DETACH PARTITION hub_events_2026_05")
+    (found,) = [one for one in retention(load({"db_url": migrated}, {})) if one.check == "interrupted"]
+    assert "hub_events_2026_05" in found.finding
+    report = store.erase(user())
+    assert (report.calls, report.complete) == (1, True)
+    assert "2026_05" in months(store)
+    assert {one["user_id"] for one in store.read_all().events} == {None}
+    assert [one for one in retention(load({"db_url": migrated}, {})) if one.check == "interrupted"] == []
+
+
+_DETACH_PENDING = "UPDATE pg_inherits SET inhdetachpending = true WHERE inhrelid = 'hub_events_2026_05'::regclass"
+"""What a DETACH CONCURRENTLY that is killed leaves."""
+
+
 # Files.
+
+
+def test_an_erasure_writes_anew_what_was_pruned_before_and_only_once(store: PostgresStore) -> None:
+    factory = Factory(start=MAY + DAY)
+    store.append(factory.calls(30, user_id="CANARY"))
+    factory.now += 19 * DAY
+    store.append(factory.call())
+    assert store.prune(calls_before_ns=MAY + 10 * DAY).calls == 30
+    assert b"CANARY" in bytes_of(store, "hub_events_2026_05")
+    report = store.erase(user("CANARY"))
+    assert (report.events_redacted, report.complete) == (0, True)
+    assert b"CANARY" not in bytes_of(store, "hub_events_2026_05")
+    place = select(store, "SELECT pg_relation_filepath('hub_events_2026_05')")
+    assert store.erase(user("CANARY")).complete
+    assert select(store, "SELECT pg_relation_filepath('hub_events_2026_05')") == place
+
+
+def bytes_of(store: SqlStore, table: str) -> bytes:
+    """What stands in the file of a table."""
+    with store._apart() as connection:
+        connection.execute("CHECKPOINT")
+        (found,) = connection.execute(f"SELECT pg_read_binary_file(pg_relation_filepath('{table}'))").fetchone()
+    return bytes(found)
+
+
+def test_prepared_transactions_and_replication_slots_that_hold_on_to_what_was_erased_are_named(
+    own_postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_pruning, "_SNAPSHOTS_MAY_LAST", 0.2)
+    own_postgres.stop("fast")
+    own_postgres.start(max_prepared_transactions=2, wal_level="logical")
+    url = own_postgres.url()
+    connection = connect(url)
+    upgrade(connection, url)
+    connection.raw.close()
+    with closing(PostgresStore(url)) as store, psycopg.connect(url, autocommit=True) as other:
+        store.append(Factory().call(user_id="u1"))
+        other.execute("SELECT pg_create_logical_replication_slot('mirror', 'pgoutput')")
+        other.execute("BEGIN")
+        other.execute("CREATE TABLE of_others ()")
+        other.execute("PREPARE TRANSACTION 'forgotten'")
+        report = store.erase(user())
+        assert (report.events_redacted, report.complete) == (4, False)
+        said = " ".join(report.notes)
+        assert "the prepared transaction 'forgotten' still sees" in said
+        assert "the replication slot mirror still sees" in said
+        other.execute("ROLLBACK PREPARED 'forgotten'")
+        other.execute("SELECT pg_drop_replication_slot('mirror')")
+        assert store.erase(user()).complete
 
 
 def test_a_transaction_that_still_sees_what_was_erased_is_named(

@@ -13,16 +13,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from hub.errors import HubError
+from hub.errors import HubError, StoreUnavailable
 from storage import append, migrate, projector
 from storage.schema import metadata
 from storage.sqlite import SQLiteStore
+from storage.sqlite_connection import SQLiteConnection
+from storage.sqlite_file import translated
 from tests.factories import Factory
+from tests.old_stores import make_old
 from tests.store_rows import projections, rows
 
 
 def migrated(path: Path) -> Path:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None, factory=SQLiteConnection)) as connection:
         migrate.upgrade(connection, None)
     return path
 
@@ -124,7 +127,7 @@ def test_an_upgrade_keeps_a_backup_and_everything_else(tmp_path: Path) -> None:
     store = filled(tmp_path / "x.db")
     store.close()
     before = projections(store.path)
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(store.path, isolation_level=None, factory=SQLiteConnection)) as connection:
         backup = migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more"))
     assert backup == tmp_path / "x.db.backup-0003"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
@@ -153,6 +156,7 @@ def test_a_store_of_the_first_schema_is_brought_up_when_it_is_opened(tmp_path: P
         kept = "id, provider, model, effective_ns, source, version, card"
         connection.execute(f"INSERT INTO hub_prices SELECT {kept} FROM newer")
         connection.execute("DROP TABLE newer")
+        connection.execute("ALTER TABLE hub_checkpoints RENAME COLUMN reached TO cursor")
         connection.execute(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '0001'")
     before = rows(store.path, "SELECT * FROM hub_prices")
     again = filled(store.path)
@@ -166,11 +170,40 @@ def test_a_store_of_the_first_schema_is_brought_up_when_it_is_opened(tmp_path: P
     assert (tmp_path / "x.db.backup-0001").exists()
 
 
+def test_code_of_the_schema_before_takes_the_upgraded_store_for_one_that_is_away(tmp_path: Path) -> None:
+    """What it cannot write waits in its spool; an IntegrityError would be the event's fault, and cost it."""
+    path = tmp_path / "x.db"
+    make_old(path, "0002", Factory().calls(3))
+    with closing(sqlite3.connect(path, isolation_level=None)) as old:
+        write_checkpoint = (
+            "INSERT INTO hub_checkpoints (name, cursor) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor"
+        )
+        old.execute(write_checkpoint, ("calls", "12"))
+        with closing(SQLiteStore(path)) as store:
+            assert store.checkpoint("calls") == "12"
+        counters = rows(path, "SELECT * FROM hub_counters")
+        old.execute("BEGIN IMMEDIATE")
+        old.execute("SELECT name, value FROM hub_counters").fetchall()
+        old.execute(
+            "INSERT INTO hub_counters (name, value) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            ("position", 16),
+        )
+        with pytest.raises(StoreUnavailable, match="no column named cursor"), translated(path):
+            old.execute(write_checkpoint, ("calls", "16"))
+        old.execute("ROLLBACK")
+    assert rows(path, "SELECT * FROM hub_counters") == counters
+
+
 def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
     store = filled(tmp_path / "x.db")
     store.close()
     before = rows(store.path, "SELECT sql FROM sqlite_master")
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection, pytest.raises(ZeroDivisionError):
+    with (
+        closing(sqlite3.connect(store.path, isolation_level=None, factory=SQLiteConnection)) as connection,
+        pytest.raises(ZeroDivisionError),
+    ):
         migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more", "1 / 0"))
     assert rows(store.path, "SELECT sql FROM sqlite_master") == before
     store.append(Factory("another").calls(1))

@@ -20,6 +20,7 @@ from storage.schema import in_history, metadata_of
 from storage.search_indexes import TABLES
 from storage.sql_store import SqlStore
 from storage.sqlite import SQLiteStore
+from storage.sqlite_connection import SQLiteConnection
 from storage.sqlite_query import run, views
 from tests.contracts.case import LATER
 from tests.factories import SECOND, START, Factory
@@ -309,7 +310,9 @@ def test_an_erasure_by_another_unicode_has_the_index_made_anew(tmp_path: Path, f
         store.append(factory.call([user("teapot")]))
         store.follow_search(enable=True)
         with store._apart() as connection, store._writing(connection):
-            connection.execute("UPDATE hub_checkpoints SET cursor = replace(cursor, ?, '1.0')", (search_words.UNICODE,))
+            connection.execute(
+                "UPDATE hub_checkpoints SET reached = replace(reached, ?, '1.0')", (search_words.UNICODE,)
+            )
         store.erase(Erasure(project="shop", before_ns=LATER, user_id="u1"))
         assert TAIL not in blocks(store.path)
         assert len(calls_with(store, "teapot")) == 1
@@ -358,7 +361,7 @@ def test_a_store_is_upgraded_with_its_index(tmp_path: Path, factory: Factory) ->
         call = factory.call([user("teapot")])
         store.append(call)
         store.follow_search(enable=True)
-    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(store.path, isolation_level=None, factory=SQLiteConnection)) as connection:
         migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more"))
         connection.execute(f"UPDATE hub_schema SET version_num = '{migrate.REVISION}'")
     with closing(SQLiteStore(tmp_path / "calls.db")) as store:

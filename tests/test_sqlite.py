@@ -89,6 +89,11 @@ def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
         files.refuse_network_folder(tmp_path / "calls.db", mounts)
     files.refuse_network_folder(tmp_path / "local" / "calls.db", mounts)
     files.refuse_network_folder(Path("/calls.db"), mounts)
+    link = tmp_path / "local" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "calls.db")
+    with pytest.raises(StoreError, match="nfs4"):
+        files.refuse_network_folder(link, mounts)
 
 
 # Trouble, and its end.

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -112,6 +113,25 @@ def test_conflicts_are_told_and_fail_the_import(hub: Command, tmp_path: Path) ->
     assert "line 1: version 1 of stream" in done.stderr
 
 
+def test_events_of_calls_that_were_pruned_are_told_and_fail_the_import(hub: Command, tmp_path: Path) -> None:
+    records = Factory().calls(2)
+    written(tmp_path / "new.db", records)
+    with closing(SQLiteStore(tmp_path / "new.db")) as store:
+        assert store.prune(calls_before_ns=records[-1]["occurred_at"] + 10**9).calls == 2
+    (tmp_path / "in.jsonl").write_text("\n".join(json.dumps(record) for record in records))
+    done = hub("import", "in.jsonl", "--db", "new.db")
+    assert (done.exit_code, json.loads(done.stdout)["expired"], json.loads(done.stdout)["new"]) == (1, 8, 0)
+
+
+def test_what_comes_in_without_prices_is_priced_by_the_settings(hub: Command, tmp_path: Path) -> None:
+    rates = '[prices."gpt-4o-mini-2024-07-18"]\ninput = 7.0\noutput = 0\n'
+    (tmp_path / "hub.toml").write_text(rates)
+    (tmp_path / "in.jsonl").write_text("\n".join(json.dumps(record) for record in Factory().call()))
+    assert hub("import", "in.jsonl", "--db", "new.db").exit_code == 0
+    found = json.loads(hub("sql", "SELECT cost_nanos FROM llm_calls", "--db", "new.db", "--json").stdout)
+    assert found == [{"cost_nanos": 250 * 7_000}]
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
@@ -210,6 +230,11 @@ def test_a_time_is_a_date_a_time_or_so_long_ago(text: str, expected: datetime) -
     since = expected - datetime(1970, 1, 1, tzinfo=UTC)
     wanted = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
     assert instant(text, "--since", lambda: NOW_NS) == wanted
+
+
+@pytest.mark.parametrize(("text", "ns"), [("9999-12-31", 2**63 - 1), ("0001-01-02", 0), ("999999w", 0)])
+def test_a_time_that_no_store_can_hold_is_the_nearest_that_it_can(text: str, ns: int) -> None:
+    assert instant(text, "--since", lambda: NOW_NS) == ns
 
 
 @pytest.mark.parametrize("text", ["", "7", "7 years", "yesterday", "2026-13-01", "d7", "99999999999d"])

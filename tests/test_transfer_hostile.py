@@ -65,6 +65,10 @@ BAD_LINES: dict[str, tuple[bytes, str]] = {
     },
     "id": (line(changed(id="7")), "id is no UUID"),
     "upper case": (line(changed(stream_id=changed()["stream_id"].upper())), "stream_id is no UUID"),
+    "an event that is none within a conflict": (
+        line(changed(type="hub:conflict", content={"original": changed(user_id=["somebody"])})),
+        "the event that it carries is none: user_id is no text",
+    ),
     "call_id": (line(changed(call_id="the first")), "call_id is no UUID"),
     "type": (line(changed(type="request")), "type is no type of an event"),
     "type with NUL": (line(changed(type="a:b\0")), "type is no type of an event"),

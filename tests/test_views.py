@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hub.events import EventRecord
-from storage.event_views import event_view_name
+from storage.event_views import column_name, event_view_name
 from storage.sqlite import SQLiteStore
 from storage.views import VIEWS
 from tests.factories import SECOND, START, Factory
@@ -385,6 +385,32 @@ def test_two_types_with_one_view_name_do_not_mix(store: SQLiteStore, factory: Fa
 def test_a_nonsensical_announcement_is_passed_over(store: SQLiteStore, factory: Factory, data: dict[str, Any]) -> None:
     record = factory.event("hub:schema", stream=factory.new_id(), version=1, call_id=None, data=data)
     assert store.append([record]).new == 1
+
+
+def test_a_view_that_cannot_be_made_is_told_and_keeps_nothing_from_being_written(
+    store: SQLiteStore, factory: Factory, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.append([announced(factory, "acme:good", {"x": "text"})])
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("CREATE TABLE llm_event_acme_bad (mine)")
+    assert store.append([announced(factory, "acme:bad", {"x": "text"}), *factory.call()]).new == 5
+    [told] = [one.getMessage() for one in caplog.records]
+    assert "llm_event_acme_bad of acme:bad" in told
+    assert "DROP TABLE" in told
+    store.rebuild()
+    assert rows(store.path, "SELECT x FROM llm_event_acme_good") == []
+    assert len(store.read_all().events) == 6
+
+
+def test_a_view_has_as_many_fields_as_a_view_may_have(store: SQLiteStore, factory: Factory) -> None:
+    alike = "same_" * 20
+    fields = {alike + "a": "text", alike + "b": "text", **{f"field_{number}": "integer" for number in range(2_500)}}
+    store.append([announced(factory, "acme:wide", fields)])
+    data = {alike + "a": "one", alike + "b": "two", "field_0": 1}
+    store.append([factory.event("acme:wide", stream=factory.new_id(), version=1, call_id=None, data=data)])
+    (row,) = rows(store.path, "SELECT * FROM llm_event_acme_wide")
+    assert [row[column_name(alike + end)] for end in "ab"] == ["one", "two"]
+    assert (row["field_0"], row["field_997"], "field_998" in row) == (1, None, False)
 
 
 def test_long_names_are_cut_and_told_apart_by_a_hash() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +36,7 @@ def erase(
     ] = None,
     before: Annotated[
         str | None,
-        typer.Option("--before", metavar="WHEN", help="Only calls begun before: 2026-01-31, or 30d ago. Else now."),
+        typer.Option("--before", metavar="WHEN", help="Only calls begun before: 2026-01-31, or 30d ago. Else all."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -53,13 +52,13 @@ def erase(
     json: Json = False,
 ) -> None:
     """Erase content and names of a call, a session or a user, here and in what comes later. Counts and costs stay."""
-    from hub.spool.scrubbing import overwrite_passed, wait_for_stores
+    from hub.spool.scrubbing import overwrite_passed, wait_for_stores, waiting_elsewhere
 
     form = chosen_format(json)
     if sum(value is not None for value in (call, session, user)) != 1:
         raise typer.BadParameter("name one of --call, --session and --user")
     settings = settings_for(db)
-    before_ns = instant(before, "--before") if before else time.time_ns()
+    before_ns = instant(before, "--before") if before else None
     with closing(open_for_upkeep(settings)) as store:
         what = _what(store, settings, call, session, user, project, before_ns)
         if dry_run or not yes:
@@ -72,6 +71,10 @@ def erase(
             report = store.erase(what, rewrite=not no_rewrite, progress=progress)
         wait_for_stores(settings.spool_root, _SPOOLS_MAY_TAKE)
         left = overwrite_passed(settings.spool_root)
+        for folder in waiting_elsewhere(settings.spool_root, what.project):
+            say(
+                f"{folder} has events waiting for a database of another name: if it is this one, erase by that name too"
+            )
         if not report.events_redacted:
             _say_nothing_matched(store, what)
     _write(report, what, left, form, "Erased")
@@ -86,7 +89,7 @@ def _what(
     session: str | None,
     user: str | None,
     project: str | None,
-    before_ns: int,
+    before_ns: int | None,
 ) -> Erasure:
     if call is None:
         named = project or settings.project

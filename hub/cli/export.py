@@ -96,7 +96,8 @@ def _to_stdout(reader: Reader, selection: Selection) -> None:
         done = export_stream(reader, sys.stdout.buffer, selection, advance)
     say(f"hub: exported {_counted(done)}")
     if done.disturbed:
-        say("hub: something was erased meanwhile and may be in what was written; throw it away and export again")
+        what = "something was erased or pruned meanwhile and may be in what was written"
+        say(f"hub: {what}; throw it away and export again")
         raise typer.Exit(FAILED_CHECK)
 
 

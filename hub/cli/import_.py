@@ -55,7 +55,7 @@ def import_(
 ) -> None:
     """Bring the events of a file into the store. Again it changes nothing; interrupted, import the file again.
 
-    What is broken or has another event in its place is left out and told; the exit code is 1 then.
+    What is broken, was pruned here, or has another event in its place is left out and told; the exit code is 1 then.
     """
     from hub.transfer.files import longest_record, opened
     from hub.transfer.importing import import_events
@@ -66,7 +66,7 @@ def import_(
     complaints = _Complaints("standard input" if file == "-" else file)
     with (
         opened(None if file == "-" else Path(file), settings) as source,
-        closing(open_store(settings.db_url, rest=no_rest)) as store,
+        closing(open_store(settings.db_url, prices=settings.price_list, rest=no_rest)) as store,
         progress("Importing") as advance,
     ):
         longest = longest_record(settings)
@@ -88,6 +88,9 @@ def _told(done: Imported, store: str) -> list[str]:
     ]
     if done.conflicts or done.broken:
         lines.append(f"Left out: {done.broken:,} broken, {done.conflicts:,} whose place has another event.")
+    if done.expired:
+        expired = shapes.many(done.expired, "event")
+        lines.append(f"Left out: {expired} of calls as old as those that hub prune took from the store.")
     if done.changed:
         lines.append(f"{shapes.many(done.changed, 'event')} had values that cannot be stored, and say so.")
     if done.other_prices:

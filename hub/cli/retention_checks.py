@@ -18,7 +18,7 @@ from hub.reader import Reader
 from storage.health import Health
 from storage.query import Limits
 from storage.read_side import open_read_side
-from storage.sqlite_file import backups_of
+from storage.sqlite_file import backups_of, foreign_copies_of
 from storage.standing import Standing, standing
 
 _PATIENT = Limits(seconds=120.0)
@@ -93,6 +93,9 @@ def _overdue(settings: Settings, found: Standing) -> Iterator[Finding]:
     if found.unswept:
         remedy = "run hub prune, or the same hub erase, again"
         yield Finding("interrupted", "warn", "an erasure or a pruning was interrupted: content is left over", remedy)
+    if found.out_of_the_log:
+        text = f"a pruning was interrupted: nobody sees what is in {', '.join(found.out_of_the_log)}"
+        yield Finding("interrupted", "warn", text, "run hub prune again")
 
 
 def _days(age: timedelta | None) -> str:
@@ -111,4 +114,7 @@ def _backups(path: Path, *, anything_gone: bool) -> Iterator[Finding]:
     for backup in backups_of(path):
         text = f"{backup} ({shapes.size(backup.stat().st_size)}) has the store as it was before an upgrade"
         text += ", with what was erased since" if anything_gone else ""
+        yield Finding("backup", "warn" if anything_gone else "note", text, "delete it when you need it no more")
+    for copy in foreign_copies_of(path):
+        text = f"{copy} ({shapes.size(copy.stat().st_size)}) seems to be a copy of the store"
         yield Finding("backup", "warn" if anything_gone else "note", text, "delete it when you need it no more")

@@ -10,7 +10,7 @@ import orjson
 
 from hub.cli.output import console
 from hub.errors import QueryRefused
-from storage.event_views import NOT_CONTRIBUTED, event_view_name
+from storage.event_views import NOT_CONTRIBUTED, column_name, event_view_name
 from storage.query import Result
 from storage.view_columns import COLUMNS, View, contributed
 
@@ -65,7 +65,8 @@ def _united(versions: Mapping[int, Mapping[str, object]]) -> dict[str, object]:
     """Fields of all versions; one that they disagree about is shown as JSON."""
     found: dict[str, object] = {}
     for version in sorted(versions):
-        for name, kind in versions[version].items():
+        for field, kind in versions[version].items():
+            name = column_name(field)
             found[name] = kind if found.get(name, kind) == kind else "json"
     return found
 

@@ -63,6 +63,23 @@ def overwrite_passed(root: Path) -> list[Undone]:
     return found
 
 
+def waiting_elsewhere(root: Path, project: str) -> list[Path]:
+    """Spools beside *root*, of databases of other names, in which something of *project* waits or may wait."""
+    found = []
+    for other in sorted(root.parent.glob("*")):
+        if other == root or not other.is_dir():
+            continue
+        for folder in folders(other):
+            control = _look(folder)
+            if control is None or (control.meta["constants"]["project"] == project and _waiting(control)):
+                found.append(folder)
+    return found
+
+
+def _waiting(control: Control) -> dict[str, int]:
+    return {sink: counts.waiting for sink, counts in control.accounting().sinks.items() if counts.waiting > 0}
+
+
 def _look(folder: Path) -> Control | None:
     try:
         return Control.open(folder)
@@ -78,7 +95,7 @@ def _overwrite_in(folder: Path) -> Undone | None:
             _overwrite(segment.path, segment.path.stat().st_size)
         elif segment.ordinal == state.ordinal:
             _overwrite(segment.path, state.offset)
-    waiting = {sink: counts.waiting for sink, counts in control.accounting().sinks.items() if counts.waiting > 0}
+    waiting = _waiting(control)
     return Undone(folder, control.meta.get("pid"), waiting) if waiting else None
 
 

@@ -15,6 +15,7 @@ from hub.content import Cleaner
 from hub.errors import InvalidEvent
 from hub.events import Data, EventRecord, check_type
 from hub.pricing import PriceRow
+from storage.tombstones import CONFLICT
 
 _ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _HEX = re.compile(r"[0-9a-f]+")
@@ -41,16 +42,12 @@ class Checker:
 
     def event(self, value: Any) -> EventRecord:
         """The event that *value* is. Raises: Unfit"""
-        if not isinstance(value, dict):
-            raise Unfit("it is no event: no JSON object")
-        record: dict[str, Any] = {}
-        for key, (is_fit, words) in _FIELDS.items():
-            given = value.get(key)
-            if not is_fit(given):
-                if key in value or key not in _DEFAULTS:
-                    raise Unfit(f"{key} {words}" if key in value else f"{key} is missing")
-                given = _DEFAULTS[key]
-            record[key] = given
+        record = _fitting(value)
+        if record["type"] == CONFLICT and "original" in (record["content"] or {}):
+            try:
+                _fitting(record["content"]["original"])
+            except Unfit as error:
+                raise Unfit(f"the event that it carries is none: {error}") from None
         return self._cleaned(record)
 
     def _cleaned(self, record: dict[str, Any]) -> EventRecord:
@@ -87,6 +84,21 @@ class Checker:
         for reason, count in changes.sanitised.items() if changes is not None else ():
             marks[reason] = marks.get(reason, 0) + count
         return cleaned
+
+
+def _fitting(value: Any) -> dict[str, Any]:
+    """The keys of an event. Raises: Unfit"""
+    if not isinstance(value, dict):
+        raise Unfit("it is no event: no JSON object")
+    record: dict[str, Any] = {}
+    for key, (is_fit, words) in _FIELDS.items():
+        given = value.get(key)
+        if not is_fit(given):
+            if key in value or key not in _DEFAULTS:
+                raise Unfit(f"{key} {words}" if key in value else f"{key} is missing")
+            given = _DEFAULTS[key]
+        record[key] = given
+    return record
 
 
 def price_rows(value: Any) -> list[PriceRow]:

@@ -1,7 +1,7 @@
 """Events out of a store, as they are stored, into JSON lines.
 
 A file grows under another name and gets its own when it is whole. Beside it stands a journal, so that an export which
-was interrupted goes on where it was, unless something was erased meanwhile: then what is written may hold it.
+was interrupted goes on where it was, unless something was erased or pruned meanwhile: then what is written may hold it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Exported:
     resumed: int = 0
     """Events that an interrupted export had written already."""
     disturbed: bool = False
-    """Something was erased meanwhile, and what was written could not be taken back."""
+    """Something was erased or pruned meanwhile, and what was written could not be taken back."""
 
 
 class _Piece(NamedTuple):
@@ -63,7 +63,7 @@ def export_stream(reader: Reader, out: IO[bytes], selection: Selection, advance:
             reached.events, reached.calls = reached.events + piece.events, reached.calls + piece.calls
         out.write(_end(reached.events))
         out.flush()
-        disturbed = reader.log_state().erasures != state.erasures
+        disturbed = reader.log_state().removals != state.removals
         return Exported(reached.events, reached.calls, disturbed=disturbed)
 
 
@@ -83,7 +83,7 @@ def export_lines(
             while True:
                 state = reader.log_state()
                 done = _go_on(reader, file, journal, selection, how, state, advance)
-                if reader.log_state().erasures == state.erasures:
+                if reader.log_state().removals == state.removals:
                     break
             finish()
         except BaseException:
@@ -137,7 +137,7 @@ def _plan(reader: Reader, selection: Selection, how: Compression, state: LogStat
         "format": FORMAT,
         "store": reader.settings.shown_db_url,
         "first": state.first,
-        "erasures": state.erasures,
+        "removals": state.removals,
         "selection": selection.as_data(),
         "compression": how,
     }

@@ -41,6 +41,8 @@ class Imported:
     """Were in the store before."""
     conflicts: int = 0
     """Their place has another event. Left out."""
+    expired: int = 0
+    """About calls that were pruned here, or may have been. Left out."""
     broken: int = 0
     """Could not be read or kept. Left out."""
     cut_off: bool = False
@@ -56,7 +58,7 @@ class Imported:
     @property
     def is_whole(self) -> bool:
         """Everything in the file is in the store now."""
-        return not (self.conflicts or self.broken or self.cut_off)
+        return not (self.conflicts or self.expired or self.broken or self.cut_off)
 
 
 def import_events(source: Source, store: Store, *, longest: int, complain: Complain, advance: Advance) -> Imported:
@@ -169,6 +171,7 @@ class _Import:
         result = self._store.append(records)
         self._done.new += result.new
         self._done.duplicates += result.duplicates
+        self._done.expired += result.expired
         return list(result.conflicts)
 
     def end(self) -> Imported:

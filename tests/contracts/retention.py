@@ -6,7 +6,8 @@ import functools
 import itertools
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import pytest
 
 from hub.events import EventRecord
 from hub.store import AppendResult, Erased, Erasure, ErasureReport, PruneReport
+from storage import reading
 from storage.bodies import ids_in
 from storage.engine import Connection
 from storage.sequences import expand, sequences_in
@@ -76,6 +78,21 @@ def user(name: str = "u1") -> Erasure:
     return Erasure(project="shop", before_ns=LATER, user_id=name)
 
 
+_CONTRIBUTED: dict[str, dict[str, Any]] = {
+    "provider:retry": {
+        "attempt": 1,
+        "delay_ms": 5.0,
+        "provider": "openai",
+        "usage": {"input_tokens": 3},
+        "error": "ann was wrong",
+        "note": "ann",
+    },
+    "provider:error": {"message": "ann is not known", "detail": "ann"},
+    "provider:moderation": {"flagged": "ann"},
+    "llm:note": {"text": "ann"},
+}
+
+
 class Interrupted(Exception):
     """Stands for whatever ends a piece of work in the middle."""
 
@@ -90,6 +107,17 @@ class InterruptedAfter:
         assert 0 <= done <= total
         self.left -= 1
         if self.left < 0:
+            raise Interrupted
+
+
+class InterruptedAt:
+    """A progress that ends the work in a phase."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def __call__(self, words: str, done: int, total: int) -> None:
+        if words == self.words:
             raise Interrupted
 
 
@@ -138,6 +166,48 @@ class RetentionContract:
         assert (again.calls, again.contents, again.events_redacted) == (1, 0, 4)
         assert store.read_all().events == log
 
+    def test_what_is_read_while_it_is_erased_is_there_in_whole_or_gone(
+        self, store: SqlStore, open_store: Callable[[], SqlStore], factory: Factory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.append([*_long_call(factory, user_id="u1"), *factory.call()])
+        read = store.read_all().events
+        with closing(open_store()) as other:
+            erased = _erase_within_a_page(other, monkeypatch)
+            assert store.read_all().events == read
+            assert erased.pop().calls == 1
+            [_, request, *_] = store.read_all().events
+            assert request["content"] is None
+
+    def test_a_rebuild_beside_an_erasure_begins_anew(
+        self, store: SqlStore, open_store: Callable[[], SqlStore], factory: Factory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.append([*_long_call(factory, user_id="u1"), *factory.call()])
+        with closing(open_store()) as other:
+            erased = _erase_within_a_page(other, monkeypatch)
+            store.rebuild()
+        assert erased.pop().calls == 1
+        live = everything(store)
+        store.rebuild()
+        assert everything(store) == live
+        assert (unreferenced(store), dangling(store)) == (set(), set())
+
+    def test_messages_that_a_killed_erasure_left_unswept_are_seen_when_they_come_again(
+        self, store: SqlStore, factory: Factory
+    ) -> None:
+        shared = [{"role": "user", "content": "the same for all"}]
+        store.append(factory.call(shared, user_id="u1"))
+        messages = "SELECT content FROM llm_messages WHERE direction = 'input'"
+        before = select(store, messages)
+        with pytest.raises(Interrupted):
+            store.erase(user(), progress=InterruptedAt("Looking for what is still referred to"))
+        assert unreferenced(store)
+        store.rebuild()
+        store.append(factory.call(shared))
+        assert select(store, messages) == before
+        live = everything(store)
+        store.rebuild()
+        assert everything(store) == live
+
     def test_what_another_project_noted_of_an_erased_call_stays(self, store: SqlStore, factory: Factory) -> None:
         call, other = factory.call(user_id="u1"), Factory("p2", project="lab")
         note = other.event("acme:note", stream=other.new_id(), version=1, call_id=call[0]["stream_id"], data={"n": 1})
@@ -164,6 +234,79 @@ class RetentionContract:
         store.rebuild()
         assert everything(store) == live
         assert select(store, "SELECT capture FROM llm_calls") == [("full",), (None,)]
+
+    @pytest.mark.parametrize("late", [False, True], ids=["here", "late"])
+    def test_of_what_a_call_s_events_say_an_erasure_leaves_only_what_the_hub_itself_says(
+        self, store: SqlStore, factory: Factory, late: bool
+    ) -> None:
+        call = factory.call(user_id="u1", request={"customer": "ann@example.com"}, response={"verdict": "ann"})
+        stream = call[0]["stream_id"]
+        for version, (kind, data) in enumerate(_CONTRIBUTED.items(), 5):
+            call.append(factory.event(kind, stream=stream, version=version, data=data, user_id="u1"))
+        store.append(factory.call(user_id="u1") if late else call)
+        store.erase(user())
+        if late:
+            store.append(call)
+        left = {record["type"]: record["data"] for record in store.read_stream(UUID(stream))}
+        assert "ann" not in repr(left)
+        attempt = {"attempt": 1, "delay_ms": 5.0, "provider": "openai", "usage": {"input_tokens": 3}}
+        assert left["provider:retry"] == attempt
+        assert left["provider:error"] == left["provider:moderation"] == left["llm:note"] == {}
+        assert left["llm:response"] == {key: value for key, value in call[2]["data"].items() if key != "verdict"}
+        before = everything(store)
+        store.rebuild()
+        assert everything(store) == before
+
+    def test_what_comes_of_a_call_after_its_erasure_is_stripped_whoever_it_names(
+        self, store: SqlStore, factory: Factory
+    ) -> None:
+        call = factory.call()
+        running, ended = factory.call(user_id="u1"), factory.call(user_id="u1")
+        stream = call[0]["stream_id"]
+        note = factory.event("acme:note", stream=stream, version=9, data={"text": "hello"}, user_id="u1")
+        store.append([*call[:2], note, *running[:2], *ended])
+        assert store.erase(user()).calls == 3
+        for record in running[2:]:
+            record["user_id"] = None
+        store.append([*call[2:], *running[2:]])
+        for one in (call, running):
+            assert {record["content"] is None for record in store.read_stream(UUID(one[0]["stream_id"]))} == {True}
+        kinds = select(store, "SELECT kind FROM hub_tombstones")
+        assert kinds == [("call",), ("call",), ("user",)]  # none for the call of which nothing else can come
+
+    @pytest.mark.parametrize("ahead", [3 * 10**9, 2**61 // SECOND], ids=["years", "a century"])
+    def test_an_erasure_without_a_time_takes_what_clocks_ahead_have_written(self, store: SqlStore, ahead: int) -> None:
+        factory = Factory("ahead", start=START + ahead * SECOND)
+        call, more = factory.call(user_id="u1"), factory.call(user_id="u1")
+        more = [{**one, "call_id": call[0]["stream_id"], "stream_id": call[0]["stream_id"]} for one in more]
+        for version, record in enumerate(more, 5):
+            record["version"] = version
+        store.append([*call, *Factory().call(user_id="u1")])
+        what = Erasure(project="shop", before_ns=None, user_id="u1")
+        assert store.erase(what, dry_run=True).calls == store.erase(what).calls == 2
+        store.append(more)
+        assert {record["user_id"] for record in store.read_stream(UUID(call[0]["stream_id"]))} == {None}
+
+    def test_an_id_of_the_last_of_all_times_can_be_erased(self, store: SqlStore, factory: Factory) -> None:
+        stream = "ffffffff-ffff-7fff-bfff-ffffffffffff"
+        call = factory.call(user_id="u1", stream=stream)
+        store.append(call[:2])
+        assert store.erase(Erasure(project="shop", before_ns=None, user_id="u1")).calls == 1
+        store.append(call[2:])
+        assert {record["user_id"] for record in store.read_stream(UUID(stream))} == {None}
+
+    @pytest.mark.parametrize(
+        "wrong", [{"call_id": 7}, {"user_id": ["u1"]}, {"occurred_at": "now"}, {"project": {}}, {"session_id": 1.5}]
+    )
+    def test_a_conflict_that_carries_no_event_hinders_no_erasure(
+        self, store: SqlStore, factory: Factory, wrong: dict[str, Any]
+    ) -> None:
+        call = factory.call(user_id="u1")
+        original = {**call[0], **wrong}
+        told = factory.event("hub:conflict", stream=factory.new_id(), version=1, content={"original": original})
+        store.append([*call, told])
+        assert store.erase(user()).calls == 1
+        store.append([{**told, "id": factory.new_id(), "version": 2}])
 
     def test_a_dry_run_of_an_erasure_tells_what_it_would_do_and_does_nothing(
         self, store: SqlStore, factory: Factory
@@ -372,6 +515,7 @@ class RetentionContract:
         before = hourly(store)
         store.prune(calls_before_ns=bound)
         assert store.append(old) == AppendResult(0, expired=12)
+        assert store.append(old) == AppendResult(0, expired=12)
         (told,) = store.read_all().events
         assert told["type"] == "hub:dropped"
         named = told["data"].pop("producer_seqs")
@@ -536,6 +680,24 @@ class RetentionContract:
             store.rebuild()
             assert everything(store) == live
             assert (unreferenced(store), dangling(store)) == (set(), set())
+
+
+def _long_call(factory: Factory, **envelope: Any) -> list[EventRecord]:
+    """So many messages that some are kept as a stretch."""
+    return factory.call([{"role": "user", "content": f"message {number}"} for number in range(60)], **envelope)
+
+
+def _erase_within_a_page(other: SqlStore, monkeypatch: pytest.MonkeyPatch) -> list[ErasureReport]:
+    """The next page of events that anybody reads is read while *other* erases. Returns: What that did, once done."""
+    done: list[ErasureReport] = []
+
+    def erase_first(connection: Connection, manifests: Iterable[dict[str, Any]]) -> None:
+        monkeypatch.setattr(reading, "expand", expand)
+        done.append(other.erase(user(), rewrite=False))
+        expand(connection, manifests)
+
+    monkeypatch.setattr(reading, "expand", erase_first)
+    return done
 
 
 def _redactions(store: SqlStore) -> Sequence[EventRecord]:

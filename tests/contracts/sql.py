@@ -16,6 +16,7 @@ from hub.delivery import Splitter, is_outage
 from hub.errors import SchemaMismatch
 from hub.price_list import PriceList, Prices
 from hub.store import Erasure
+from storage import event_views
 from storage.migrate import REVISION, VERSION_TABLE
 from storage.sql_store import SqlStore
 from tests.contracts.case import LATER, Follower, StoreCase, whole_log
@@ -297,6 +298,17 @@ class SqlContract(StoreCase):
         assert delivered.rejected == [bad]
         assert whole_log(store) == [before, after]
 
+    def test_integers_of_contributed_events_are_those_of_64_bits(self, store: SqlStore, factory: Factory) -> None:
+        told = {"type": "acme:n", "schema_version": 1, "fields": {"n": "integer"}}
+        store.append([factory.event("hub:schema", stream=factory.new_id(), version=1, call_id=None, data=told)])
+        values = [2**63 - 1, 10**18, 1_790_000_000_000_000_001, -(2**63), 0, 2**63, 2**64 - 1, 1.5, "7", True]
+        for value in values:
+            store.append([factory.event("acme:n", stream=factory.new_id(), version=1, call_id=None, data={"n": value})])
+        with connected(store) as connection, store._writing(connection):
+            event_views.make_all(connection)
+        found = rows(store, "SELECT n FROM llm_event_acme_n ORDER BY position")
+        assert [row["n"] for row in found] == [*values[:5], *[None] * 5]
+
     def test_one_schema_newer_is_refused_untouched_and_works_again_when_it_is_ours(
         self, store: SqlStore, factory: Factory
     ) -> None:
@@ -313,6 +325,24 @@ class SqlContract(StoreCase):
             connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", (REVISION,))
         assert projections(store) == before
         assert whole_log(store) == written
+
+    def test_an_upgrade_under_a_writers_feet_is_noticed_before_it_writes(
+        self, store: SqlStore, factory: Factory
+    ) -> None:
+        store.append(written := factory.calls(2))
+        before, late = projections(store), factory.calls(2)
+        newer = f"{int(REVISION) + 1:04d}"
+        with connected(store) as connection:
+            connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", (newer,))
+            for _ in range(2):
+                with pytest.raises(SchemaMismatch, match="upgrade llm-hub") as caught:
+                    store.append(late)
+                assert (caught.value.url, caught.value.found, caught.value.expected) == (store.url, newer, REVISION)
+                assert is_outage(caught.value), "or the events would be dropped"
+            connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", (REVISION,))
+        assert projections(store) == before
+        assert store.append(late).new == len(late)
+        assert whole_log(store) == written + late
 
     @pytest.mark.parametrize("year", [1970, 2014, 2100, 2200])
     def test_a_clock_decades_off_loses_nothing(self, tmp_path: Path, year: int) -> None:
