@@ -15,6 +15,7 @@ from typing import Any
 from hub.config import Settings, load
 from hub.errors import AmbiguousId, NotFound, QueryRefused
 from hub.events import Event, EventRecord, decode, upcast
+from hub.ids import id_bound
 from hub.pricing import PriceRow
 from hub.store import Cursor, Page
 from storage.price_tables import price_rows
@@ -22,7 +23,6 @@ from storage.query import Limits, Params, Result, Shadow
 from storage.read_side import open_read_side
 from storage.reading import LogState, log_page, log_state, stream_page
 from storage.search_find import Found, Search, find
-from storage.tombstones import id_bound
 
 Where = str | Mapping[str, object]
 """SQL over the columns of llm_calls, or column to wanted value (None: the column is null)."""

@@ -101,7 +101,7 @@ def test_missing_migrations_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 _NEXT = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0004", "0003"
+revision, down_revision = "{next}", "{newest}"
 
 def upgrade() -> None:
     op.add_column("hub_calls", sa.Column("mood", sa.Text()))
@@ -110,10 +110,13 @@ def upgrade() -> None:
 """
 
 
+NEXT = f"{int(migrate.REVISION) + 1:04d}"
+
+
 def with_next(folder: Path, more: str = "") -> Path:
     """The migrations, and one more."""
     shutil.copytree(migrate.locate(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0004_next.py").write_text(_NEXT.format(more=more))
+    (folder / "versions" / f"{NEXT}_next.py").write_text(_NEXT.format(more=more, next=NEXT, newest=migrate.REVISION))
     return folder
 
 
@@ -129,11 +132,11 @@ def test_an_upgrade_keeps_a_backup_and_everything_else(tmp_path: Path) -> None:
     before = projections(store.path)
     with closing(sqlite3.connect(store.path, isolation_level=None, factory=SQLiteConnection)) as connection:
         backup = migrate.upgrade(connection, store.path, migrations=with_next(tmp_path / "more"))
-    assert backup == tmp_path / "x.db.backup-0003"
+    assert backup == tmp_path / f"x.db.backup-{migrate.REVISION}"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert projections(backup) == before
     assert rows(store.path, "SELECT mood FROM hub_calls LIMIT 1") == [{"mood": None}]
-    assert rows(store.path, "SELECT version_num FROM hub_schema") == [{"version_num": "0004"}]
+    assert rows(store.path, "SELECT version_num FROM hub_schema") == [{"version_num": NEXT}]
     assert projections(store.path)["llm_calls"] == before["llm_calls"]
 
 
@@ -144,7 +147,8 @@ def test_a_store_of_the_first_schema_is_brought_up_when_it_is_opened(tmp_path: P
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
             connection.execute(f"DROP VIEW {name}")
         connection.execute("ALTER TABLE hub_attempts DROP COLUMN is_last")
-        connection.execute("DROP INDEX ix_hub_calls_repeated")
+        for index in ("ix_hub_calls_repeated", "ix_hub_events_spans"):
+            connection.execute(f"DROP INDEX {index}")
         for table in ("hub_costs_hourly", "hub_latency_hourly", "hub_sequences"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE hub_prices RENAME TO newer")

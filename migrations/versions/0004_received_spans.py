@@ -10,6 +10,6 @@ revision, down_revision = "0004", "0003"
 
 def upgrade() -> None:
     op.execute("DROP VIEW IF EXISTS llm_spans")
-    op.drop_table("hub_spans")
+    op.execute("DROP TABLE IF EXISTS hub_spans")
     spans = sa.text("type = 'otel:span'")
     op.create_index("ix_hub_events_spans", "hub_events", ["trace_id"], sqlite_where=spans, postgresql_where=spans)
