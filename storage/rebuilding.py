@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from hub.messages import parts
+from hub.messages import Part, parts
 from hub.polite import Rest
 from hub.pricing import PriceBook
 from storage.append import LIVE, read_counters, read_tombstones, set_checkpoint
@@ -71,6 +71,8 @@ class _Rebuild:
         self._connection, self._writing, self._progress, self._rest = connection, writing, progress, rest
         self._epoch, self._book, self._tombstones = -1, PriceBook(), Tombstones((), {})
         self._shapes: dict[int, Shape] = {}
+        self._parts: list[tuple[int, Sequence[Part]]] = []
+        """Of contents met for the first time, to be written with the page."""
         self._first_results: dict[ResultKey, str] = {}
         self._done = self._count = 0
 
@@ -126,6 +128,8 @@ class _Rebuild:
             if one.record["call_id"] not in pruned:
                 self._fold(projector, one)
             self._rest()
+        insert_parts(connection, self._parts, self._rest)
+        self._parts.clear()
         projector.write()
         projector.committed()
         self._done, self._count = read[-1].position, self._count + len(read)
@@ -156,7 +160,7 @@ class _Rebuild:
         shape = self._shapes.get(content_id)
         if shape is None:
             found = parts(one.bodies[content_id]) if content_id in one.bodies else []
-            insert_parts(self._connection, [(content_id, found)], self._rest)
+            self._parts.append((content_id, found))
             if len(self._shapes) > _REMEMBERED_SHAPES:
                 self._shapes.clear()
             shape = self._shapes[content_id] = shape_of(found)

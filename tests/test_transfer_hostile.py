@@ -70,6 +70,7 @@ BAD_LINES: dict[str, tuple[bytes, str]] = {
         "the event that it carries is none: user_id is no text",
     ),
     "call_id": (line(changed(call_id="the first")), "call_id is no UUID"),
+    "a random id of a call": (line(changed(call_id="ffffffff-ffff-4fff-8fff-ffffffffffff")), "call_id is no UUIDv7"),
     "type": (line(changed(type="request")), "type is no type of an event"),
     "type with NUL": (line(changed(type="a:b\0")), "type is no type of an event"),
     "version 0": (line(changed(version=0)), "version is no whole number"),

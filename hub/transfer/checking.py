@@ -205,6 +205,11 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
+def _is_timed_id(value: Any) -> bool:
+    """Months, and what is too old, go by the time in it."""
+    return _is_id(value) and value[14] == "7"
+
+
 def _count(most: int, least: int = 0) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and least <= value <= most
 
@@ -217,15 +222,15 @@ def _or_none(is_fit: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or is_fit(value)
 
 
-_UUID = "is no UUID in lower case"
+_UUID, _UUID7 = "is no UUID in lower case", "is no UUIDv7 in lower case"
 _TEXT = "is no text"
 _FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "id": (_is_id, _UUID),
     "type": (_is_type, "is no type of an event: family:name or family:name:level"),
     "schema_version": (_count(_INT32, 1), "is no whole number from 1"),
-    "stream_id": (_is_id, _UUID),
+    "stream_id": (_is_timed_id, _UUID7),
     "version": (_count(_INT32, 1), "is no whole number from 1"),
-    "call_id": (_or_none(_is_id), _UUID),
+    "call_id": (_or_none(_is_timed_id), _UUID7),
     "occurred_at": (lambda value: _is_int(value, _LATEST_NS), "is no time in nanoseconds, or beyond the year 2116"),
     "level": (lambda value: value in ("info", "debug"), "is neither info nor debug"),
     "project": (_is_text, _TEXT),
