@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from hub.dashboards import CALL_URL, TRACES_UID
 from hub.dashboards.model import Alert, Dashboard, Panel
 from hub.dashboards.sql import ALL, VARIABLES, Engine, for_engine
 
@@ -27,9 +28,9 @@ class Place:
     store_uid: str | None = None
     """Of the store's data source in Grafana; None for the first one of its kind."""
     traces: Literal["tempo", "jaeger"] = "tempo"
-    traces_uid: str = "hub-traces"
+    traces_uid: str = TRACES_UID
     """Of the data source that has the traces. A link to a trace cannot take it from a variable."""
-    call_url: str = "http://localhost:8321/calls/"
+    call_url: str = CALL_URL
     """What leads to a call's page, with its id behind it."""
 
 

@@ -122,7 +122,7 @@ def words(engine: Engine) -> dict[str, Any]:
     filters = _filters("coalesce(model, 'unknown')")
     of_call = _filters("coalesce(request_model, response_model, 'unknown')")
     calls = f"{_started(dialect)}\n  AND {of_call}"
-    all_hours = f"hour > {dialect.at(f'{since} - 3600')} AND hour <= {dialect.at(until)}"
+    all_hours = f"hour > {dialect.at(f'{since} - 3600')} AND hour < {dialect.at(until)}"
     return {
         "all_hours": all_hours,
         "hours": f"{all_hours}\n  AND {filters}",
