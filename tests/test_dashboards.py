@@ -87,9 +87,13 @@ def reading_login(url: str) -> str:
     return login.url
 
 
-def answer(stores: Stores, engine: Engine, dashboard: str, title: str, within: Range = ALL, **chosen: list[str]) -> Answer:
+def answer(
+    stores: Stores, engine: Engine, dashboard: str, title: str, within: Range = ALL, **chosen: list[str]
+) -> Answer:
     (panel,) = (
-        panel for of, panel in panels(engine) if of["uid"] == f"llm-hub-{dashboard}-{engine}" and panel["title"] == title
+        panel
+        for of, panel in panels(engine)
+        if of["uid"] == f"llm-hub-{dashboard}-{engine}" and panel["title"] == title
     )
     return stores[engine].answer(panel, within, chosen)
 
@@ -149,6 +153,13 @@ def test_every_panel_says_what_it_answers_and_reads_the_store_that_was_chosen(en
                 if name == "project" and panel["title"] == "Newest event":
                     continue
                 assert f"${{{name}:sqlstring}}" in text_of(target)
+
+
+def test_every_panel_is_listed_in_the_documentation() -> None:
+    told = (FOLDER.parent / "docs" / "dashboards.md").read_text()
+    listed = told[told.index("### ") :].splitlines()
+    wanted = [f"| {panel.title} | {panel.question} |" for one in DASHBOARDS for panel in one.panels]
+    assert [line for line in listed if line.startswith("| ") and line != "| panel | answers |"] == wanted
 
 
 def test_a_query_with_something_that_the_data_source_does_not_replace_is_noticed() -> None:
@@ -257,11 +268,9 @@ def test_the_time_before_is_what_was_shown_then(stores: Stores, engine: Engine, 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_filter_leaves_what_was_chosen(stores: Stores, engine: Engine) -> None:
     def calls(**chosen: list[str]) -> float:
-        return float(answer(stores, engine, "overview", "Calls", **chosen).rows[0][0])
+        return float(answer(stores, engine, "overview", "Calls", ALL, **chosen).rows[0][0])
 
-    (models,) = (
-        one["query"] for one in dashboards(engine)[0]["templating"]["list"] if one["name"] == "model"
-    )
+    (models,) = (one["query"] for one in dashboards(engine)[0]["templating"]["list"] if one["name"] == "model")
     names = [name for (name,) in stores[engine].ask(models).rows]
     assert "gpt-4o" in names
     assert sum(calls(model=[name]) for name in names) == calls() == calls(model=names)
@@ -293,7 +302,11 @@ def test_numbers_are_right(stores: Stores, engine: Engine) -> None:
     shown = {
         title: float(answer(stores, engine, "overview", title).rows[0][0]) for title in ("Calls", "Errors", "Spend")
     }
-    assert shown == {"Calls": calls, "Errors": pytest.approx(100 * errors / calls), "Spend": pytest.approx(float(spend))}
+    assert shown == {
+        "Calls": calls,
+        "Errors": pytest.approx(100 * errors / calls),
+        "Spend": pytest.approx(float(spend)),
+    }
     heat = answer(stores, engine, "latency", "Durations")
     timed = answer(stores, engine, "latency", "Percentiles")
     assert sum(sum(map(int, row[1:])) for row in heat.rows) == sum(int(row[1]) for row in timed.rows)
@@ -342,7 +355,9 @@ def test_a_rule_compares_one_number_with_its_limit(stores: Stores, engine: Engin
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_rules_are_calm_over_a_store_without_calls(engine: Engine, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_rules_are_calm_over_a_store_without_calls(
+    engine: Engine, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     url = f"sqlite:///{tmp_path}/calls.db" if engine == "sqlite" else request.getfixturevalue("migrated_postgres_url")
     tell_of_the_hub(url, drops=False)
     with database(engine, url.removeprefix("sqlite:///")) as empty:

@@ -141,7 +141,11 @@ def test_a_trace_leads_back_to_its_calls() -> None:
     assert {store["targetUID"].replace("$HUB_STORE", engine) for engine in ENGINES} <= SOURCES.keys()
     assert page["config"]["target"]["url"] == "$HUB_CALL_URL$${callID}"
     tags = json.dumps(  # as Grafana has them in the column `tags`
-        [{"key": "gen_ai.request.model", "value": "m"}, {"key": "hub.call.id", "value": "01a0"}, {"key": "z", "value": 1}],
+        [
+            {"key": "gen_ai.request.model", "value": "m"},
+            {"key": "hub.call.id", "value": "01a0"},
+            {"key": "z", "value": 1},
+        ],
         separators=(",", ":"),
     )
     for correlation in (store, page):

@@ -21,6 +21,8 @@ def committed() -> Iterator[tuple[Path, bytes]]:
 
 
 def main() -> None:
+    if not (FOLDER / "compose.yaml").is_file():
+        raise SystemExit("this writes the repository's own files; use hub export dashboards")
     for path, content in committed():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

@@ -106,9 +106,7 @@ GROUP BY session_id ORDER BY usd DESC NULLS LAST, session_id LIMIT 20
             question="Does caching work?",
             notes="The share of the input that the provider read from its cache.",
             kind="lines",
-            sql=over_time(
-                "100.0 * sum(cache_read_tokens) / nullif(sum(input_tokens), 0)", known="cache_read_tokens"
-            ),
+            sql=over_time("100.0 * sum(cache_read_tokens) / nullif(sum(input_tokens), 0)", known="cache_read_tokens"),
             unit="percent",
             width=12,
         ),

@@ -118,7 +118,7 @@ def _panels(panels: Sequence[Panel], engine: Engine, place: Place) -> Iterator[J
 
 
 def _panel(panel: Panel, engine: Engine, place: Place) -> JSON:
-    made = {
+    made: JSON = {
         "type": _TYPES[panel.kind],
         "title": panel.title,
         "description": f"{panel.question} {panel.notes}".strip(),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from hub.dashboards.queries import OF_NEWEST
 from hub.dashboards.model import Dashboard, Panel
+from hub.dashboards.queries import OF_NEWEST
 from hub.dashboards.sql import MOST_EVENTS
 
 _OF_EVENTS: Final = f"Of the newest {MOST_EVENTS:,} events, whatever the time range."

@@ -8,8 +8,9 @@ from typing import Final
 from hub.dashboards.model import Dashboard, Panel
 from hub.dashboards.queries import BUCKETS, OF_NEWEST, p95_over_time, percentiles
 
+
 def _heatmap() -> str:
-    """A column for each octave of durations: Grafana draws columns in their order, and names in that of the alphabet."""
+    """A column for each octave of durations: Grafana keeps the order of columns, and sorts names."""
     bounds = [2**power for power in range(4, 18)]
     columns = [_between(f"le <= {bounds[0]}", _named(bounds[0]))]
     columns += [_between(f"le > {low} AND le <= {high}", _named(high)) for low, high in pairwise(bounds)]

@@ -1,6 +1,7 @@
 """What the engines say differently, as words for the queries: `{hours}`, `{recent}`, `{data[reason]}` ...
 
-Of Grafana only what both data sources replace: the bounds of the time range, $__interval_ms and `${variable:sqlstring}`.
+Of Grafana only what both data sources replace: the bounds of the time range, $__interval_ms and
+`${variable:sqlstring}`.
 """
 
 from __future__ import annotations
