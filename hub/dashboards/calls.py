@@ -33,7 +33,10 @@ CALLS: Final = Dashboard(
             question="Which calls took longest?",
             notes=OF_NEWEST,
             kind="table",
-            sql=f"SELECT {_ROW}\nFROM {{recent}} WHERE duration_ms IS NOT NULL ORDER BY duration_ms DESC, call_id LIMIT 20",
+            sql=f"""
+SELECT {_ROW}
+FROM {{recent}} AND duration_ms IS NOT NULL ORDER BY duration_ms DESC, call_id LIMIT 20
+""",
             units=_ROW_UNITS,
             width=24,
         ),
@@ -42,7 +45,10 @@ CALLS: Final = Dashboard(
             question="Which calls cost most?",
             notes=OF_NEWEST,
             kind="table",
-            sql=f"SELECT {_ROW}\nFROM {{recent}} WHERE cost_nanos IS NOT NULL ORDER BY cost_nanos DESC, call_id LIMIT 20",
+            sql=f"""
+SELECT {_ROW}
+FROM {{recent}} AND cost_nanos IS NOT NULL ORDER BY cost_nanos DESC, call_id LIMIT 20
+""",
             units=_ROW_UNITS,
             width=24,
         ),
@@ -53,7 +59,7 @@ CALLS: Final = Dashboard(
             kind="table",
             sql=f"""
 SELECT {_ROW}
-FROM {{recent}} WHERE status IN ('running', 'lost', 'abandoned') ORDER BY started_at DESC, call_id LIMIT 50
+FROM {{recent}} AND status IN ('running', 'lost', 'abandoned') ORDER BY started_at DESC, call_id LIMIT 50
 """,
             units=_ROW_UNITS,
             width=24,

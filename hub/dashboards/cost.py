@@ -95,7 +95,7 @@ GROUP BY provider, model ORDER BY usd DESC NULLS LAST, calls DESC
             sql="""
 SELECT session_id, max(project) AS project, count(*) AS calls, sum(total_tokens) AS tokens, sum(cost_usd) AS usd,
   min(started_unix) * 1000.0 AS began, max(started_unix) * 1000.0 AS last_call
-FROM {recent} WHERE session_id IS NOT NULL
+FROM {recent} AND session_id IS NOT NULL
 GROUP BY session_id ORDER BY usd DESC NULLS LAST, session_id LIMIT 20
 """,
             units={"usd": "currencyUSD", "began": "dateTimeAsIso", "last_call": "dateTimeAsIso"},

@@ -50,7 +50,9 @@ HEALTH: Final = Dashboard(
             question="Did two processes write the same place?",
             notes="hub:conflict events. There should be none; please report them.",
             kind="stat",
-            sql="SELECT count(*) AS events FROM llm_events WHERE type = 'hub:conflict' AND {hub_events} AND {of_project}",
+            sql="""
+SELECT count(*) AS events FROM llm_events WHERE type = 'hub:conflict' AND {hub_events} AND {of_project}
+""",
             width=6,
             height=5,
         ),
@@ -139,7 +141,7 @@ ORDER BY position DESC LIMIT 50
             sql="""
 SELECT coalesce(provider, 'unknown') AS provider, coalesce(request_model, 'unknown') AS model, stream,
   count(*) AS calls
-FROM {recent_of_project} WHERE status = 'ok' AND input_tokens IS NULL
+FROM {recent_of_project} AND status = 'ok' AND input_tokens IS NULL
 GROUP BY 1, 2, 3 ORDER BY calls DESC, 1, 2
 """,
             width=12,

@@ -7,19 +7,27 @@ from typing import Final
 
 from hub.dashboards.model import Dashboard, Panel
 from hub.dashboards.queries import BUCKETS, OF_NEWEST, p95_over_time, percentiles
+from hub.dashboards.sql import MOST_EVENTS
+
+_OF_RETRIES: Final = f"Of the newest {MOST_EVENTS:,} retries."
 
 
 def _heatmap() -> str:
-    """A column for each octave of durations: Grafana keeps the order of columns, and sorts names."""
+    """A column for each octave of durations: Grafana keeps the order of columns, and sorts names. Hours are added up
+    first: they lie in order, which spares SQLite the sorting of all buckets."""
     bounds = [2**power for power in range(4, 18)]
     columns = [_between(f"le <= {bounds[0]}", _named(bounds[0]))]
     columns += [_between(f"le > {low} AND le <= {high}", _named(high)) for low, high in pairwise(bounds)]
     columns.append(_between(f"le > {bounds[-1]} OR le IS NULL", "more"))
-    listed = ",\n  ".join(columns)
+    names = [column.rpartition(" AS ")[2] for column in columns]
+    of_hour = ",\n    ".join(columns)
     return f"""
-SELECT {{time}} AS time,
-  {listed}
-FROM llm_latency_hourly WHERE metric = 'duration' AND {{hours}}
+SELECT {{time}} AS time, {", ".join(f"sum({name}) AS {name}" for name in names)}
+FROM (
+  SELECT hour, {of_hour}
+  FROM llm_latency_hourly WHERE metric = 'duration' AND {{hours}}
+  GROUP BY hour
+) AS hours
 GROUP BY 1 ORDER BY 1
 """
 
@@ -63,7 +71,7 @@ LATENCY: Final = Dashboard(
             sql=p95_over_time("duration"),
             unit="ms",
             width=12,
-            most_points=200,
+            most_points=100,
         ),
         Panel(
             title="p95 of the first token",
@@ -73,7 +81,7 @@ LATENCY: Final = Dashboard(
             sql=p95_over_time("ttft"),
             unit="ms",
             width=12,
-            most_points=200,
+            most_points=100,
         ),
         Panel(
             title="Durations",
@@ -92,7 +100,7 @@ LATENCY: Final = Dashboard(
             sql="""
 SELECT coalesce(request_model, 'unknown') AS model, count(*) AS streams,
   1000.0 * sum(output_tokens) / sum(duration_ms - ttft_ms) AS tokens_per_second
-FROM {recent} WHERE status = 'ok' AND output_tokens > 0 AND duration_ms > ttft_ms
+FROM {recent} AND status = 'ok' AND output_tokens > 0 AND duration_ms > ttft_ms
 GROUP BY 1 ORDER BY 3 DESC, 1
 """,
             width=12,
@@ -105,7 +113,7 @@ GROUP BY 1 ORDER BY 3 DESC, 1
             sql="""
 SELECT provider, request_model AS model, status, error_type, status_code, count(*) AS calls,
   max(started_unix) * 1000.0 AS last_seen
-FROM {recent} WHERE status NOT IN ('ok', 'running')
+FROM {recent} AND status NOT IN ('ok', 'running')
 GROUP BY 1, 2, 3, 4, 5 ORDER BY calls DESC, last_seen DESC
 LIMIT 50
 """,
@@ -115,29 +123,32 @@ LIMIT 50
         Panel(
             title="Retries",
             question="What is tried again, and what does it cost in time?",
-            notes="Attempts that another one followed, and the waits after them. " + OF_NEWEST,
+            notes=f"Attempts that failed and that another one followed, and the waits between them. {_OF_RETRIES}",
             kind="table",
             sql="""
-SELECT provider, model, error_type, status_code, count(*) AS attempts, sum(duration_ms) * 1.0 AS tried_ms,
-  sum(delay_ms) * 1.0 AS waited_ms
-FROM llm_attempts a
-WHERE call_id IN (SELECT call_id FROM {recent} WHERE attempts > 1) AND delay_ms IS NOT NULL
-GROUP BY 1, 2, 3, 4 ORDER BY attempts DESC, 1, 2
+SELECT coalesce({data[provider]}, provider) AS provider, coalesce({data[model]}, request_model) AS model,
+  {data[error_type]} AS error_type, CAST({data[status_code]} AS integer) AS status_code, count(*) AS attempts,
+  sum(CAST({data[delay_ms]} AS double precision)) AS waited_ms, max(occurred_ns) / 1000000 AS last_seen
+FROM {retries}
+GROUP BY 1, 2, 3, 4 ORDER BY attempts DESC, 1, 2, 3
 LIMIT 50
 """,
-            units={"tried_ms": "ms", "waited_ms": "ms"},
+            units={"waited_ms": "ms", "last_seen": "dateTimeAsIso"},
             width=12,
         ),
         Panel(
             title="Rate limits and overload",
             question="When does a provider turn us away?",
-            notes="Attempts, retried or not, that were answered with 429, 503 or 529. " + OF_NEWEST,
+            notes=f"Attempts, retried or not, that were answered with 429, 503 or 529. {OF_NEWEST} {_OF_RETRIES}",
             kind="bars",
             sql="""
-SELECT {started_time} AS time, CAST(status_code AS text) AS series, count(*) AS attempts
-FROM llm_attempts a
-WHERE call_id IN (SELECT call_id FROM {recent} WHERE attempts > 1 OR status_code >= 400)
-  AND status_code IN (429, 503, 529)
+SELECT time, series, count(*) AS attempts
+FROM (
+  SELECT {occurred_time} AS time, CAST({data[status_code]} AS text) AS series FROM {retries}
+  UNION ALL
+  SELECT {started_time} AS time, CAST(status_code AS text) AS series FROM {recent}
+) AS attempts
+WHERE series IN ('429', '503', '529')
 GROUP BY 1, 2 ORDER BY 1, 2
 """,
             width=24,

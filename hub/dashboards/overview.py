@@ -94,6 +94,7 @@ FROM running GROUP BY 1 ORDER BY 1
 """,
             unit="ms",
             width=12,
+            most_points=200,
         ),
         Panel(
             title="Latest errors",
@@ -103,7 +104,7 @@ FROM running GROUP BY 1 ORDER BY 1
             sql="""
 SELECT {started} AS started, status, coalesce(error_type, status) AS error, status_code, provider,
   request_model AS model, service, duration_ms, call_id, trace_id
-FROM {recent} WHERE status IN ('error', 'lost') ORDER BY started_at DESC, call_id LIMIT 20
+FROM {recent} AND status IN ('error', 'lost') ORDER BY started_at DESC, call_id LIMIT 20
 """,
             units={"duration_ms": "ms"},
             width=12,

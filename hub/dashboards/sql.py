@@ -48,7 +48,12 @@ class Dialect(Protocol):
         ...
 
     def field(self, json: str, path: Sequence[str]) -> str:
-        """The text of a field of *json*."""
+        """A field of *json*."""
+        ...
+
+    def newest(self, after: str, before: str) -> str:
+        """The newest calls between two instants: what follows FROM, conditions included. Read by an index on both
+        engines: bounded before anything else is asked."""
         ...
 
 
@@ -74,6 +79,11 @@ class SQLite:
         inside = "".join(f'."{name}"' for name in path)
         return f"json_extract({json}, '${inside}')"
 
+    def newest(self, after: str, before: str) -> str:
+        last = f"SELECT started_at FROM llm_calls WHERE started_at >= {after} AND started_at < {before}"
+        last += f"\n  ORDER BY started_at DESC LIMIT 1 OFFSET {MOST_CALLS - 1}"
+        return f"llm_calls\nWHERE started_at >= coalesce(({last}), {after})\n  AND started_at < {before}"
+
 
 class PostgreSQL:
     """Grafana's own data source."""
@@ -97,6 +107,10 @@ class PostgreSQL:
     def field(self, json: str, path: Sequence[str]) -> str:
         return f"(CAST({json} AS json) #>> '{{{','.join(path)}}}')"
 
+    def newest(self, after: str, before: str) -> str:
+        newest = f"SELECT * FROM llm_calls WHERE started_at >= {after} AND started_at < {before}"
+        return f"({newest}\n  ORDER BY started_at DESC LIMIT {MOST_CALLS}) AS recent\nWHERE TRUE"
+
 
 DIALECTS: Final[Mapping[Engine, Dialect]] = {"sqlite": SQLite(), "postgresql": PostgreSQL()}
 
@@ -113,48 +127,47 @@ def words(engine: Engine) -> dict[str, Any]:
     """What stands in braces in a query.
 
     hours, hours_before: conditions over an hourly view, for the time range and one as long before it. Hours are whole:
-    the first one counts though the range begins within it.
-    calls: the same over llm_calls; recent: the newest calls of the range, instead of llm_calls.
-    time, started_time: of the hour, of the call, cut to the interval.
+    the first one counts though the range begins within it. all_hours: whatever the filters say.
+    calls: conditions over llm_calls. recent, retries: the newest calls, attempts that another one followed; FROM one of
+    these goes on with AND.
+    time, started_time ...: of the hour, of the call, cut to the interval.
     """
     dialect = DIALECTS[engine]
     since, until = dialect.since, dialect.until
     span = f"({until} - {since})"
-    filters = _filters("coalesce(model, 'unknown')")
-    of_call = _filters("coalesce(request_model, response_model, 'unknown')")
-    calls = f"{_started(dialect)}\n  AND {of_call}"
+    after, before = dialect.at(since), dialect.at(f"{until} + 1")
     all_hours = f"hour > {dialect.at(f'{since} - 3600')} AND hour < {dialect.at(until)}"
+    past_hours = f"hour > {dialect.at(f'{since} - {span} - 3600')} AND hour <= {dialect.at(f'{since} - 3600')}"
+    of_project = _one_of("project", "project")
+    of_hour = _filters("coalesce(model, 'unknown')")
+    of_call = "counted = 1 AND " + _filters("coalesce(request_model, response_model, 'unknown')")
+    occurred = f"occurred_ns >= {_nanos(since)} AND occurred_ns < {_nanos(f'{until} + 1')}"
+    retries = (
+        "(SELECT call_id AS retried, occurred_at, occurred_ns, data FROM llm_events\n"
+        f"  WHERE type = 'provider:retry' AND {HUB_EVENTS}\n  ORDER BY position DESC LIMIT {MOST_EVENTS}) AS newest"
+    )
     return {
         "all_hours": all_hours,
-        "hours": f"{all_hours}\n  AND {filters}",
-        "hours_before": f"hour > {dialect.at(f'{since} - {span} - 3600')} AND hour <= {dialect.at(f'{since} - 3600')}\n"
-        f"  AND {filters}",
+        "hours": f"{all_hours}\n  AND {of_hour}",
+        "hours_before": f"{past_hours}\n  AND {of_hour}",
         "seconds": span,
-        "time": dialect.time("hour"),
-        "calls": calls,
-        "recent": _newest(calls),
-        "recent_of_project": _newest(f"{_started(dialect)} AND {_one_of('project', 'project')}"),
-        "started": dialect.shown("started_at"),
-        "started_time": dialect.time("started_at"),
-        "hub_events": f"{HUB_EVENTS}\n  AND occurred_ns >= {_nanos(since)} AND occurred_ns < {_nanos(f'{until} + 1')}",
-        "of_project": _one_of("project", "project"),
+        "calls": f"started_at >= {after} AND started_at < {before}\n  AND {of_call}",
+        "recent": f"{dialect.newest(after, before)}\n  AND {of_call}",
+        "recent_of_project": f"{dialect.newest(after, before)}\n  AND counted = 1 AND {of_project}",
+        "retries": f"{retries} JOIN llm_calls ON call_id = retried\nWHERE {occurred}\n  AND {of_call}",
+        "hub_events": f"{HUB_EVENTS}\n  AND {occurred}",
         "newest_events": f"(SELECT * FROM llm_events ORDER BY position DESC LIMIT {MOST_EVENTS}) AS newest",
+        "of_project": of_project,
+        "started": dialect.shown("started_at"),
         "occurred": dialect.shown("occurred_at"),
-        "recorded_ms": f"{dialect.seconds('recorded_at')} * 1000.0",
+        "time": dialect.time("hour"),
+        "started_time": dialect.time("started_at"),
         "recorded_time": dialect.time("recorded_at"),
         "occurred_time": dialect.time("occurred_at"),
+        "recorded_ms": f"{dialect.seconds('recorded_at')} * 1000.0",
         "lag_ms": f"({dialect.seconds('recorded_at')} - occurred_ns / 1e9) * 1000.0",
         "data": _Fields(dialect),
     }
-
-
-def _started(dialect: Dialect) -> str:
-    after, before = dialect.at(dialect.since), dialect.at(f"{dialect.until} + 1")
-    return f"started_at >= {after} AND started_at < {before} AND counted = 1"
-
-
-def _newest(calls: str) -> str:
-    return f"(SELECT * FROM llm_calls WHERE {calls}\n  ORDER BY started_at DESC LIMIT {MOST_CALLS}) AS recent"
 
 
 def _filters(model: str) -> str:
