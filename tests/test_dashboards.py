@@ -347,6 +347,7 @@ def test_a_rule_compares_one_number_with_its_limit(stores: Stores, engine: Engin
     found = {}
     for rule in rules(engine):
         query, compare = rule["data"]
+        assert len(rule["uid"]) <= 40
         assert (query["datasourceUid"], compare["datasourceUid"]) == (store_uid(engine), "__expr__")
         assert rule["condition"] == compare["refId"] == "B"
         assert compare["model"]["expression"] == query["refId"]

@@ -60,7 +60,8 @@ WITH buckets AS (
 ), found AS (
   SELECT period, {percentile(0.95, "p95")} FROM running GROUP BY period
 )
-SELECT max(CASE WHEN period = 'this' THEN p95 END) AS this, max(CASE WHEN period = 'past' THEN p95 END) AS before
+SELECT max(CASE WHEN period = 'this' THEN p95 END) AS "this time",
+  max(CASE WHEN period = 'past' THEN p95 END) AS "the time before"
 FROM found
 """,
             unit="ms",

@@ -21,7 +21,7 @@ def sums(values: str) -> str:
     """*values*, of the time range and of one as long before it."""
     one = f"SELECT {values} AS value FROM llm_costs_hourly"
     return (
-        "SELECT this.value AS this, past.value AS before\n"
+        'SELECT this.value AS "this time", past.value AS "the time before"\n'
         f"FROM ({one} WHERE {{hours}}) AS this,\n  ({one} WHERE {{hours_before}}) AS past"
     )
 
