@@ -6,15 +6,16 @@ BIN := .venv/bin
 PYTHON ?=
 unexport PYTHONDONTWRITEBYTECODE # each program that a test starts would compile everything again
 
-.PHONY: help setup demo test lint format pictures bench clean
+.PHONY: help setup demo test lint format dashboards pictures bench clean
 
 help:
-	@echo "make demo      200 LLM calls against a server of our own, then what the hub knows of them (hub-demo.db)"
-	@echo "make test      formatting, lint, types, layers, tests"
-	@echo "make format    format the code and mend what ruff can"
-	@echo "make pictures  draw docs/*.svg again from a real run of the demo"
-	@echo "make bench     the benchmarks, full size"
-	@echo "make clean     remove what these made"
+	@echo "make demo       200 LLM calls against a server of our own, then what the hub knows of them (hub-demo.db)"
+	@echo "make test       formatting, lint, types, layers, tests"
+	@echo "make format     format the code and mend what ruff can"
+	@echo "make dashboards write dashboards/grafana again from the list of panels"
+	@echo "make pictures   draw docs/*.svg again from a real run of the demo"
+	@echo "make bench      the benchmarks, full size"
+	@echo "make clean      remove what these made"
 
 setup: $(READY)
 
@@ -37,6 +38,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+dashboards: $(READY)
+	$(BIN)/python -m hub.dashboards
 
 pictures: $(READY)
 	$(BIN)/python -m tests.pictures

@@ -21,6 +21,7 @@ SMALL = {
     "bench_content.py": "1",
     "bench_stream.py": "3",
     "bench_queries.py": "--quick",
+    "bench_dashboards.py": "--quick",
     "bench_size.py": "--quick",
     "bench_collect.py": "--quick",
     "bench_writers.py": "--quick",

@@ -431,7 +431,7 @@ def test_config_show_tells_values_and_origins(hub: Command, tmp_path: Path, monk
 
 def test_every_command_has_help_and_is_documented(hub: Command) -> None:
     documented = (ROOT / "docs" / "commands.md").read_text()
-    names = [*COMMANDS, "config show", "export jsonl", "export parquet"]
+    names = [*COMMANDS, "config show", "export jsonl", "export parquet", "export dashboards"]
     for name in names:
         result = hub(*name.split(), "--help")
         assert result.exit_code == 0

@@ -6,13 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import hub
+from hub.dashboards.sql import ENGINES, Engine
 from tests import pictures
+from tests.dashboards_kit import Range, database, panels
 from tests.otlp_receiver import OtlpReceiver
 
 HUB = Path(sys.executable).parent / "hub"
@@ -102,6 +105,27 @@ def test_the_demo_ends_with_a_replay_of_the_same_bytes_and_its_diff(day: tuple[P
     (told,) = [line.removeprefix("$ ") for line in printed.splitlines() if line.startswith("$ hub diff ")]
     assert run(where, *told.split()[1:]).returncode == 0
     assert "text: the same" in printed
+
+
+QUIET = {"Events dropped", "Drops"}
+"""Panels without a row where nothing was lost."""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_panel_of_the_dashboards_shows_the_day(
+    day: tuple[Path, str], engine: Engine, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    where, store = day[0], str(day[0] / "hub-demo.db")
+    if engine == "postgresql":
+        moved, store = tmp_path / "day.jsonl", request.getfixturevalue("migrated_postgres_url")
+        for words in (("export", "jsonl", str(moved), "--db", "hub-demo.db"), ("import", str(moved), "--db", store)):
+            done = run(where, *words)
+            assert done.returncode == 0, done.stderr
+    now = int(time.time())
+    today = Range(since=now - 86_400, until=now)
+    with database(engine, store) as asked:
+        empty = {panel["title"] for _, panel in panels(engine) if not asked.answer(panel, today).rows}
+    assert empty == QUIET
 
 
 def test_what_the_demo_tells_to_type_next_works(day: tuple[Path, str]) -> None:

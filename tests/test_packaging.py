@@ -75,6 +75,7 @@ def test_the_wheel_has_every_module_and_nothing_of_the_repository_besides(names:
 
 def test_the_wheel_has_what_is_not_python(names: set[str]) -> None:
     assert {"hub/py.typed", "providers/py.typed", "storage/py.typed", "hub/dashboards/compose.yaml"} <= names
+    assert {f"hub/{path.relative_to(ROOT)}" for path in (ROOT / "dashboards").rglob("*") if path.is_file()} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

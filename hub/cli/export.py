@@ -1,20 +1,22 @@
-"""`hub export`: events into a file. A command for each format, because what can be asked of them differs."""
+"""`hub export`: what is recorded, into a file, and dashboards. A command for each format, because what can be asked of
+them differs."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from hub.cli import shapes
 from hub.cli.guard import FAILED_CHECK, guarded, say
 from hub.cli.instants import instant
-from hub.cli.opening import open_for_reading, require_store
+from hub.cli.opening import open_for_reading, require_store, settings_for
 from hub.cli.options import Db, Json, chosen_format
 from hub.cli.output import write_json
 from hub.cli.progress import progress
+from hub.dashboards import CALL_URL, TRACES_UID
 
 if TYPE_CHECKING:
     from hub.reader import Reader
@@ -73,6 +75,46 @@ def parquet(
 ) -> None:
     """Events as a table: the envelope typed, data and content as JSON text. Needs the extra `parquet`."""
     _to_file(str(file), "parquet", _selection(since, until, project, where), force=force, db=db, json=json)
+
+
+@export.command("dashboards")
+@guarded
+def dashboards(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; made where it is missing.")],
+    store: Annotated[
+        Literal["sqlite", "postgresql"] | None,
+        typer.Option("--store", help="What they shall read; otherwise what the store of --db is.", show_default=False),
+    ] = None,
+    store_uid: Annotated[
+        str | None,
+        typer.Option("--store-uid", metavar="UID", help="The store's data source in Grafana.", show_default=False),
+    ] = None,
+    traces: Annotated[Literal["tempo", "jaeger"], typer.Option("--traces", help="What has the traces.")] = "tempo",
+    traces_uid: Annotated[
+        str, typer.Option("--traces-uid", metavar="UID", help="The traces' data source in Grafana.")
+    ] = TRACES_UID,
+    call_url: Annotated[
+        str, typer.Option("--call-url", metavar="URL", help="Links to a call lead here, its id behind it.")
+    ] = CALL_URL,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Files too that no export wrote, or that were changed since.")
+    ] = False,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Dashboards and alert rules for a Grafana of your own, and links for Jaeger's pages."""
+    from hub.dashboards.grafana import Place
+    from hub.dashboards.writing import write
+
+    shown = chosen_format(json)
+    place = Place(store_uid=store_uid, traces=traces, traces_uid=traces_uid, call_url=call_url)
+    if store is None:
+        store = "postgresql" if settings_for(db).sqlite_path is None else "sqlite"
+    written = write(folder, store, place, replace=replace)
+    if shown == "json":
+        write_json([str(path) for path in written])
+        return
+    typer.echo(f"Wrote {shapes.many(len(written), 'file')} to {folder}.")
 
 
 def _selection(since: str | None, until: str | None, project: str | None, where: str | None) -> Selection:

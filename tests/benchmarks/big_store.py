@@ -60,8 +60,10 @@ def fill(store: SqlStore, calls: int, days: int, end_ns: int, progress: Callable
     """Fill an empty store with *calls* calls of the last *days* days."""
     copies = max(1, calls // BASE_CALLS)
     batch: list[EventRecord] = []
+    ends: list[EventRecord] = []
     for events in base(days, end_ns, min(calls, BASE_CALLS)):
         batch += events
+        ends = [*ends[:1], events[0]]
         if len(batch) >= 1_000:
             store.append(batch)
             batch = []
@@ -72,7 +74,8 @@ def fill(store: SqlStore, calls: int, days: int, end_ns: int, progress: Callable
         for copy in range(1, copies):
             shift_ms = -copy * days * DAY_MS // copies
             with store._writing(connection):
-                store._make_room(connection, [])
+                moved = [_moved(record["stream_id"], copy, shift_ms) for record in ends]
+                store._make_room(connection, [{**ends[0], "stream_id": stream} for stream in moved])
                 for table in tables:
                     table.copy(connection, copy, shift_ms)
             progress((copy + 1) * BASE_CALLS)
