@@ -106,6 +106,12 @@ def test_what_is_named_inside_is_mounted() -> None:
     assert yaml.safe_load((FOLDER / "tempo" / "tempo.yaml").read_text())["server"]["http_listen_port"] == 3200
 
 
+def test_grafana_can_only_read() -> None:
+    file = SOURCES["hub-sqlite"]["jsonData"]
+    assert (file["pathPrefix"], file["pathOptions"]) == ("file:", "mode=ro")
+    assert SOURCES["hub-postgresql"]["user"] == "$HUB_READER"
+
+
 def test_every_variable_of_the_data_sources_is_given_to_grafana() -> None:
     text = (PROVISIONING / "datasources" / "hub.yaml").read_text()
     used = set(re.findall(r"(?<!\$)\$(\w+)", text))

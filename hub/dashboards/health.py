@@ -8,7 +8,7 @@ from hub.dashboards.model import Dashboard, Panel
 from hub.dashboards.queries import OF_NEWEST
 from hub.dashboards.sql import MOST_EVENTS
 
-_OF_EVENTS: Final = f"Of the newest {MOST_EVENTS:,} events, whatever the time range."
+_OF_EVENTS: Final = f"Of the newest {MOST_EVENTS:,} events, as far as they lie in the time range."
 _COUNT: Final = "CAST({data[count]} AS bigint)"
 _SINK: Final = "coalesce({data[sink]}, 'all sinks')"
 _DROPPED: Final = "FROM llm_events WHERE type = 'hub:dropped' AND {hub_events}"
