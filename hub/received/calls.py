@@ -66,9 +66,10 @@ def call_id_of(span: Span) -> str | None:
     """The call that a hub recorded and exported as this span; None when no hub did."""
     found = span.attributes.get(semconv.CALL_ID)
     try:
-        return str(UUID(found)) if isinstance(found, str) else None
+        call_id = UUID(found) if isinstance(found, str) else None
     except ValueError:
         return None
+    return str(call_id) if call_id is not None and call_id.version == 7 else None
 
 
 def _trace(span: Span) -> Mapping[str, Any]:

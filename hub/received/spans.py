@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
-from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from hub.errors import HubError
@@ -85,7 +84,7 @@ def from_protobuf(raw: bytes) -> Decoded:
     """Raises: MalformedRequest"""
     try:
         request = ExportTraceServiceRequest.FromString(raw)
-    except DecodeError:
+    except Exception:  # protobuf's DecodeError, whose package is named by no dependency of ours
         raise MalformedRequest("the body is no ExportTraceServiceRequest of OTLP") from None
     return _gather(
         (Origin(_values(group.resource.attributes), scoped.scope.name), span, _from_message)
