@@ -24,6 +24,7 @@ from hub.tracing_context import suppress_instrumentation
 TIMEOUT_SECONDS = 5.0
 """Of one request, unless OTEL_EXPORTER_OTLP_TIMEOUT or _TRACES_TIMEOUT says otherwise."""
 _REFUSALS = (400, 413, 422)
+_TRACES = "/v1/traces"
 _LOGGERS = (
     "opentelemetry.exporter.otlp.common.http",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
@@ -57,30 +58,35 @@ class OtlpExporter:
     """The exporter that OTEL_EXPORTER_OTLP_PROTOCOL names, set up by the other OTLP variables.
 
     Its own retries are switched off: they sleep for seconds where neither exit nor the sink's backoff reaches them.
+
+    Args:
+        endpoint: In place of the variables', given as OTEL_EXPORTER_OTLP_ENDPOINT is.
     """
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environ: Mapping[str, str] = os.environ, *, endpoint: str | None = None) -> None:
         self._last: list[str | int] = []
         self._quiet = _Quiet()
-        self._exporter = self._make(environ)
+        self._exporter = self._make(environ, endpoint)
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._quiet)
 
-    def _make(self, environ: Mapping[str, str]) -> SpanExporter:
+    def _make(self, environ: Mapping[str, str], endpoint: str | None) -> SpanExporter:
         timeout = None if _has(environ, "TIMEOUT") else TIMEOUT_SECONDS
         protocol = _value(environ, "PROTOCOL") or "http/protobuf"
         if protocol == "grpc":
-            return _grpc_exporter(timeout)
+            return _grpc_exporter(timeout, endpoint)
         if protocol != "http/protobuf":
             log.warning("OTEL_EXPORTER_OTLP_PROTOCOL: %r is not supported; spans go by http/protobuf", protocol)
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+        if endpoint is not None:
+            endpoint = endpoint.rstrip("/").removesuffix(_TRACES) + _TRACES
         if any(name.endswith("_CREDENTIAL_PROVIDER") for name in environ):
-            return OTLPSpanExporter(timeout=timeout)  # the session is the provider's then
+            return OTLPSpanExporter(endpoint, timeout=timeout)  # the session is the provider's then
         session = requests.Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, _OneTry(self._last))
-        return OTLPSpanExporter(timeout=timeout, session=session)
+        return OTLPSpanExporter(endpoint, timeout=timeout, session=session)
 
     def export(self, spans: Sequence[ReadableSpan]) -> None:
         """Send *spans* in one request.
@@ -131,14 +137,16 @@ class _OneTry(HTTPAdapter):
         return response
 
 
-def _grpc_exporter(timeout: float | None) -> SpanExporter:
+def _grpc_exporter(timeout: float | None, endpoint: str | None) -> SpanExporter:
     from grpc import StatusCode  # type: ignore[import-untyped]
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
     try:
-        return OTLPSpanExporter(timeout=timeout, retryable_error_codes=[StatusCode.OK])  # no failure has this code
+        return OTLPSpanExporter(
+            endpoint, timeout=timeout, retryable_error_codes=[StatusCode.OK]
+        )  # no failure has this code
     except TypeError:  # before 1.36 its retries cannot be switched off
-        return OTLPSpanExporter(timeout=timeout)
+        return OTLPSpanExporter(endpoint, timeout=timeout)
 
 
 class _Quiet(logging.Filter):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 import grpc  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -50,15 +51,18 @@ class ReceivedSpan:
 class OtlpReceiver:
     """Listens on 127.0.0.1 until closed.
 
-    `answer` is the status of every answer (200, 503, 400, ...); None: accept and never answer. `listen(False)` refuses
-    connections, `listen(True)` takes them again at the same port.
+    `answer` is the status of every answer (200, 503, 400, ...); None: accept and never answer; "reset": let go of the
+    connection in the middle of the request, over HTTP. `listen(False)` refuses connections, `listen(True)` takes them
+    again at the same port.
     """
 
     def __init__(self, protocol: str = "http/protobuf") -> None:
         self.protocol = protocol
-        self.answer: int | None = 200
+        self.answer: int | Literal["reset"] | None = 200
         self.refuse_if: str = ""
         """A span of this name makes its whole request invalid: 400."""
+        self.stop_after: int | None = None
+        """Answer nobody any more once there are so many spans."""
         self.spans: list[ReceivedSpan] = []
         self.raw: list[bytes] = []
         self.headers: list[dict[str, str]] = []
@@ -102,16 +106,25 @@ class OtlpReceiver:
             assert self._changed.wait_for(lambda: len(self.spans) >= count, timeout), f"{len(self.spans)} of {count}"
             return list(self.spans)
 
-    def take(self, body: bytes, headers: dict[str, str]) -> int:
-        """Handle one request; returns the status to answer with."""
-        answer = self.answer
+    def met(self) -> None:
+        """A request has come."""
         with self._changed:
             self.requests += 1
             self._changed.notify_all()
+
+    def wait_for_requests(self, count: int, timeout: float = 10.0) -> None:
+        """Until *count* have come, whatever they were answered."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.requests >= count, timeout), f"{self.requests} of {count}"
+
+    def take(self, body: bytes, headers: dict[str, str]) -> int:
+        """Handle one request; returns the status to answer with."""
+        answer = self.answer
+        self.met()
         if answer is None:
             self._released.wait(30)
             return 503
-        if answer != 200:
+        if isinstance(answer, int) and answer != 200:
             return answer
         spans = decode(body)
         if self.refuse_if and any(span.name == self.refuse_if for span in spans):
@@ -120,6 +133,8 @@ class OtlpReceiver:
             self.raw.append(body)
             self.headers.append(headers)
             self.spans += spans
+            if self.stop_after is not None and len(self.spans) >= self.stop_after:
+                self.answer = None
             self._changed.notify_all()
         return 200
 
@@ -148,6 +163,13 @@ class _HttpServer(_Server):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
+                if receiver.answer == "reset":
+                    self.rfile.read(100)
+                    receiver.met()
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                    self.close_connection = True
+                    return
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
