@@ -1,19 +1,20 @@
-"""Sends spans with OpenTelemetry's own OTLP exporters: one try at a time, and whoever calls decides about the next.
+"""Sends spans and metrics with OpenTelemetry's own OTLP exporters: one try at a time. Whoever calls decides about the
+next.
 
 Imports the SDK, and gRPC only if the protocol variable says so: import it in the thread that exports.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import requests
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from requests.adapters import HTTPAdapter
 
 from hub.errors import HubError
@@ -24,10 +25,15 @@ from hub.tracing_context import suppress_instrumentation
 TIMEOUT_SECONDS = 5.0
 """Of one request, unless OTEL_EXPORTER_OTLP_TIMEOUT or _TRACES_TIMEOUT says otherwise."""
 _REFUSALS = (400, 413, 422)
-_TRACES = "/v1/traces"
+Signal = Literal["traces", "metrics"]
+_CLASSES: dict[Signal, tuple[str, str]] = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+}
 _LOGGERS = (
     "opentelemetry.exporter.otlp.common.http",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
 )
 
@@ -63,33 +69,42 @@ class OtlpExporter:
         endpoint: In place of the variables', given as OTEL_EXPORTER_OTLP_ENDPOINT is.
     """
 
-    def __init__(self, environ: Mapping[str, str] = os.environ, *, endpoint: str | None = None) -> None:
+    def __init__(
+        self, environ: Mapping[str, str] = os.environ, *, endpoint: str | None = None, signal: Signal = "traces"
+    ) -> None:
+        self._signal: Signal = signal
         self._last: list[str | int] = []
         self._quiet = _Quiet()
         self._exporter = self._make(environ, endpoint)
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._quiet)
 
-    def _make(self, environ: Mapping[str, str], endpoint: str | None) -> SpanExporter:
-        timeout = None if _has(environ, "TIMEOUT") else TIMEOUT_SECONDS
-        protocol = _value(environ, "PROTOCOL") or "http/protobuf"
+    def _make(self, environ: Mapping[str, str], endpoint: str | None) -> Any:
+        timeout = None if _value(environ, self._signal, "TIMEOUT") else TIMEOUT_SECONDS
+        protocol = _value(environ, self._signal, "PROTOCOL") or "http/protobuf"
         if protocol == "grpc":
-            return _grpc_exporter(timeout, endpoint)
+            return _grpc_exporter(self._signal, timeout, endpoint)
         if protocol != "http/protobuf":
             log.warning("OTEL_EXPORTER_OTLP_PROTOCOL: %r is not supported; spans go by http/protobuf", protocol)
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
+        exporter = _exporter_class("http", self._signal)
         if endpoint is not None:
-            endpoint = endpoint.rstrip("/").removesuffix(_TRACES) + _TRACES
+            path = f"/v1/{self._signal}"
+            endpoint = endpoint.rstrip("/").removesuffix(path) + path
         if any(name.endswith("_CREDENTIAL_PROVIDER") for name in environ):
-            return OTLPSpanExporter(endpoint, timeout=timeout)  # the session is the provider's then
+            return exporter(endpoint, timeout=timeout)  # the session is the provider's then
         session = requests.Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, _OneTry(self._last))
-        return OTLPSpanExporter(endpoint, timeout=timeout, session=session)
+        return exporter(endpoint, timeout=timeout, session=session)
 
-    def export(self, spans: Sequence[ReadableSpan]) -> None:
-        """Send *spans* in one request.
+    @property
+    def preferences(self) -> dict[str, Any]:
+        """What a reader of metrics is told of temporality and aggregation."""
+        names = ("preferred_temporality", "preferred_aggregation")
+        return {name: getattr(self._exporter, f"_{name}") for name in names}
+
+    def export(self, batch: Any) -> None:
+        """Send *batch*, in the SDK's own form, in one request.
 
         Raises: ExportFailed
         """
@@ -97,12 +112,12 @@ class OtlpExporter:
         self._quiet.exporting.now = True
         try:
             with suppress_instrumentation():
-                result = self._exporter.export(spans)
+                result = self._exporter.export(batch)
         except Exception as error:
             raise ExportFailed(type(error).__name__) from error
         finally:
             self._quiet.exporting.now = False
-        if result is not SpanExportResult.SUCCESS:
+        if result.name != "SUCCESS":
             reason = self._last[-1] if self._last else "no answer"
             raise ExportFailed(f"answered {reason}" if isinstance(reason, int) else reason, refused=reason in _REFUSALS)
 
@@ -137,16 +152,19 @@ class _OneTry(HTTPAdapter):
         return response
 
 
-def _grpc_exporter(timeout: float | None, endpoint: str | None) -> SpanExporter:
-    from grpc import StatusCode  # type: ignore[import-untyped]
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+def _exporter_class(transport: str, signal: Signal) -> Any:
+    module, name = _CLASSES[signal]
+    return getattr(importlib.import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)
 
+
+def _grpc_exporter(signal: Signal, timeout: float | None, endpoint: str | None) -> Any:
+    from grpc import StatusCode  # type: ignore[import-untyped]
+
+    exporter = _exporter_class("grpc", signal)
     try:
-        return OTLPSpanExporter(
-            endpoint, timeout=timeout, retryable_error_codes=[StatusCode.OK]
-        )  # no failure has this code
+        return exporter(endpoint, timeout=timeout, retryable_error_codes=[StatusCode.OK])  # no failure has it
     except TypeError:  # before 1.36 its retries cannot be switched off
-        return OTLPSpanExporter(endpoint, timeout=timeout)
+        return exporter(endpoint, timeout=timeout)
 
 
 class _Quiet(logging.Filter):
@@ -164,13 +182,11 @@ class _Exporting(threading.local):
     now = False
 
 
-def _value(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or environ.get(f"OTEL_EXPORTER_OTLP_{name}") or ""
+def _value(environ: Mapping[str, str], signal: Signal, name: str) -> str:
+    value = (
+        environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}") or environ.get(f"OTEL_EXPORTER_OTLP_{name}") or ""
+    )
     return value.strip().lower()
-
-
-def _has(environ: Mapping[str, str], name: str) -> bool:
-    return bool(_value(environ, name))
 
 
 class RestfulSpans(list[ReadableSpan]):

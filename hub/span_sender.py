@@ -14,6 +14,7 @@ from hub.harmless import log
 from hub.polite import Rest
 from hub.semconv import CONTENT_SHED
 from hub.span_content import content_attributes
+from hub.span_names import NEWEST, Names
 from hub.span_shape import MAX_EVENT_BYTES
 from hub.tracing_context import SAMPLED
 
@@ -57,12 +58,25 @@ class PendingCall:
     Args:
         content: Whether prompts and answers go into the spans.
         cost_usd: The computed cost; None takes the reported one.
+        names: HUB_OTEL_NAMES.
     """
 
-    __slots__ = ("_finish_reasons", "_keeps_content", "_shed", "bytes", "content", "cost_usd", "producer", "records")
+    __slots__ = (
+        "_finish_reasons",
+        "_keeps_content",
+        "_names",
+        "_shed",
+        "bytes",
+        "content",
+        "cost_usd",
+        "producer",
+        "records",
+    )
 
-    def __init__(self, producer: Producer, *, content: bool = False, cost_usd: float | None = None) -> None:
-        self.producer, self.cost_usd = producer, cost_usd
+    def __init__(
+        self, producer: Producer, *, content: bool = False, cost_usd: float | None = None, names: Names = NEWEST
+    ) -> None:
+        self.producer, self.cost_usd, self._names = producer, cost_usd, names
         self.records: dict[int, EventRecord] = {}
         """By version, so that seeing one again changes nothing."""
         self.content: dict[str, str] = {}
@@ -92,12 +106,16 @@ class PendingCall:
         self.records[record["version"]] = record
 
     def _add_content(self, attributes: Mapping[str, str]) -> None:
-        self.bytes += sum(len(text.encode()) for key, text in attributes.items() if key not in self.content)
+        self.bytes += sum(self._weight(text) for key, text in attributes.items() if key not in self.content)
         self.content.update(attributes)
+
+    def _weight(self, text: str) -> int:
+        """Each way of naming it carries it once more."""
+        return len(text.encode()) * len(self._names)
 
     def shed_content(self) -> None:
         """Do without prompts and answers, and say so in the span."""
-        self.bytes -= sum(len(text.encode()) for text in self.content.values())
+        self.bytes -= sum(map(self._weight, self.content.values()))
         self.content, self._shed = {}, True
 
     def spans(self) -> list[ReadableSpan]:
@@ -109,7 +127,9 @@ class PendingCall:
         if content is not None and self._shed:
             content[CONTENT_SHED] = True
         records = (self.records[version] for version in sorted(self.records))
-        return spans_of(records, origin=self.producer.origin, content=content, cost_usd=self.cost_usd)
+        return spans_of(
+            records, origin=self.producer.origin, content=content, cost_usd=self.cost_usd, names=self._names
+        )
 
 
 class SpanSender:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.events import EventRecord
 from hub.polite import Rest, rest
+from hub.span_names import NEWEST, Names
 from hub.span_sender import PendingCall, Producer, SpanSender, has_spans
 from hub.tracing_context import SAMPLED
 
@@ -25,6 +26,7 @@ class SpanSink:
     Args:
         started: The data of this producer's `hub:started`, for a batch that comes without it.
         content: Whether prompts and answers go into the spans.
+        names: HUB_OTEL_NAMES.
         wanted: Asked before each batch; False lets it pass unsent, as when the program traces natively by now.
         exporter: Makes the exporter, in the sink's thread; None: the SDK's, as the environment says.
     """
@@ -38,12 +40,14 @@ class SpanSink:
         started: Mapping[str, Any],
         *,
         content: bool = False,
+        names: Names = NEWEST,
         wanted: Callable[[], bool] = lambda: True,
         exporter: Callable[[], Exporter] | None = None,
         rest: Rest = rest,
     ) -> None:
         self._producer, self._content, self._wanted, self._rest = Producer(started), content, wanted, rest
         self._sender = SpanSender(exporter, most=MAX_SPANS, rest=rest)
+        self._names = names
         self._open: dict[str, PendingCall] = {}
         self._unpaired = self._overflow = 0
 
@@ -88,7 +92,7 @@ class SpanSink:
             call = self._open.get(stream_id)
             if call is None:
                 if kind == "llm:request" and has_spans(record):
-                    call = self._open[stream_id] = PendingCall(self._producer, content=self._content)
+                    call = self._open[stream_id] = PendingCall(self._producer, content=self._content, names=self._names)
                 else:
                     unpaired += kind == "llm:response" and bool((record["trace_flags"] or 0) & SAMPLED)
                     continue

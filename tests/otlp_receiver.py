@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
 import grpc  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -48,6 +49,25 @@ class ReceivedSpan:
     flags: int
 
 
+@dataclass(frozen=True)
+class ReceivedPoint:
+    """A metric's value as the wire carried it."""
+
+    name: str
+    unit: str
+    kind: str
+    attributes: dict[str, Any]
+    value: float
+    """Of a histogram the sum."""
+    count: int
+    bounds: list[float]
+    resource: dict[str, Any]
+
+    def fits(self, name: str, attributes: dict[str, Any]) -> bool:
+        mine = {key.replace(".", "_"): value for key, value in self.attributes.items()}
+        return self.name == name and attributes.items() <= mine.items()
+
+
 class OtlpReceiver:
     """Listens on 127.0.0.1 until closed.
 
@@ -64,6 +84,10 @@ class OtlpReceiver:
         self.stop_after: int | None = None
         """Answer nobody any more once there are so many spans."""
         self.spans: list[ReceivedSpan] = []
+        self.metrics: dict[Any, ReceivedPoint] = {}
+        """The newest point of each metric and set of attributes."""
+        self.exports = 0
+        """Of metrics."""
         self.raw: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.requests = 0
@@ -111,6 +135,28 @@ class OtlpReceiver:
         with self._changed:
             self.requests += 1
             self._changed.notify_all()
+
+    def take_metrics(self, body: bytes) -> int:
+        if self.answer != 200:
+            return self.answer if isinstance(self.answer, int) else 503
+        points = list(decode_metrics(body))
+        with self._changed:
+            self.metrics.update({(point.name, frozenset(point.attributes.items())): point for point in points})
+            self.exports += 1
+            self._changed.notify_all()
+        return 200
+
+    def wait_for_metric(self, name: str, timeout: float = 10.0, **attributes: Any) -> ReceivedPoint:
+        """The newest point of a metric whose attributes (dots as underscores) are these among others."""
+        with self._changed:
+            found: list[ReceivedPoint] = []
+
+            def there() -> bool:
+                found[:] = [point for point in self.metrics.values() if point.fits(name, attributes)]
+                return bool(found)
+
+            assert self._changed.wait_for(there, timeout), f"no {name} {attributes} in {list(self.metrics)}"
+            return found[0]
 
     def wait_for_requests(self, count: int, timeout: float = 10.0) -> None:
         """Until *count* have come, whatever they were answered."""
@@ -173,7 +219,10 @@ class _HttpServer(_Server):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                status = 404 if self.path != "/v1/traces" else receiver.take(body, dict(self.headers))
+                if self.path == "/v1/metrics":
+                    status = receiver.take_metrics(body)
+                else:
+                    status = 404 if self.path != "/v1/traces" else receiver.take(body, dict(self.headers))
                 payload = ExportTraceServiceResponse().SerializeToString()
                 try:
                     self.send_response(status)
@@ -264,6 +313,27 @@ def _decode(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
                     scope=(of_scope.scope.name, of_scope.scope.version),
                     dropped_attributes=span.dropped_attributes_count,
                     flags=span.flags,
+                )
+
+
+def decode_metrics(body: bytes) -> Iterator[ReceivedPoint]:
+    """The points in the body of an export request."""
+    for of_resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+        resource = _attributes(of_resource.resource.attributes)
+        for metric in (metric for scope in of_resource.scope_metrics for metric in scope.metrics):
+            kind = str(metric.WhichOneof("data"))
+            for point in getattr(metric, kind).data_points:
+                histogram = kind == "histogram"
+                value = point.sum if histogram else point.as_int or point.as_double
+                yield ReceivedPoint(
+                    name=metric.name,
+                    unit=metric.unit,
+                    kind=kind,
+                    attributes=_attributes(point.attributes),
+                    value=value,
+                    count=point.count if histogram else 1,
+                    bounds=list(point.explicit_bounds) if histogram else [],
+                    resource=resource,
                 )
 
 

@@ -138,6 +138,7 @@ class Resending:
 
     def _pending(self, page: EndedCalls) -> dict[str, PendingCall]:
         calls: dict[str, PendingCall] = {}
+        names = self._reader.settings.otel_names
         self._producers.meet({stream[0]["producer"] for stream in page.streams if stream})
         for stream in page.streams:
             records = list(map(upcast, stream))
@@ -147,7 +148,7 @@ class Resending:
             call_id = request["stream_id"]
             nanos = page.cost_nanos.get(call_id)
             cost_usd = None if nanos is None else nanos / 1e9
-            call = PendingCall(self._producers.of(request), content=self._content, cost_usd=cost_usd)
+            call = PendingCall(self._producers.of(request), content=self._content, cost_usd=cost_usd, names=names)
             for record in records:
                 call.take(record, no_rest)
             calls[call_id] = call
