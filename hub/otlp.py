@@ -1,12 +1,11 @@
-"""Sends spans and metrics with OpenTelemetry's own OTLP exporters: one try at a time. Whoever calls decides about the
-next.
+"""Sends spans, metrics and logs with OpenTelemetry's own OTLP exporters: one try at a time. Whoever calls decides about
+the next.
 
 Imports the SDK, and gRPC only if the protocol variable says so: import it in the thread that exports.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import threading
@@ -25,15 +24,12 @@ from hub.tracing_context import suppress_instrumentation
 TIMEOUT_SECONDS = 5.0
 """Of one request, unless OTEL_EXPORTER_OTLP_TIMEOUT or _TRACES_TIMEOUT says otherwise."""
 _REFUSALS = (400, 413, 422)
-Signal = Literal["traces", "metrics"]
-_CLASSES: dict[Signal, tuple[str, str]] = {
-    "traces": ("trace_exporter", "OTLPSpanExporter"),
-    "metrics": ("metric_exporter", "OTLPMetricExporter"),
-}
+Signal = Literal["traces", "metrics", "logs"]
 _LOGGERS = (
     "opentelemetry.exporter.otlp.common.http",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter",
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
 )
 
@@ -153,8 +149,27 @@ class _OneTry(HTTPAdapter):
 
 
 def _exporter_class(transport: str, signal: Signal) -> Any:
-    module, name = _CLASSES[signal]
-    return getattr(importlib.import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)
+    if transport == "grpc":
+        import opentelemetry.exporter.otlp.proto.grpc._log_exporter as grpc_logs
+        import opentelemetry.exporter.otlp.proto.grpc.metric_exporter as grpc_metrics
+        import opentelemetry.exporter.otlp.proto.grpc.trace_exporter as grpc_traces
+
+        return {
+            "traces": grpc_traces.OTLPSpanExporter,
+            "metrics": grpc_metrics.OTLPMetricExporter,
+            "logs": grpc_logs.OTLPLogExporter,
+        }[signal]
+    if signal == "metrics":
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+        return OTLPMetricExporter
+    if signal == "logs":
+        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+
+        return OTLPLogExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter
 
 
 def _grpc_exporter(signal: Signal, timeout: float | None, endpoint: str | None) -> Any:

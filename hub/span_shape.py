@@ -88,7 +88,7 @@ def shape_of(
     attributes = renamed(attributes, names)
     span = SpanShape(span_name(asked), start, end, attributes)
     _set_status(span, response["data"], response["content"] if content is not None else None)
-    kept = [_span_event(record) for record in events.others if start <= record["occurred_at"] <= end]
+    kept = [span_event(record) for record in events.others if start <= record["occurred_at"] <= end]
     span.events = [event for event in kept if event is not None]
     attempts = list(_attempts(request, asked, events.retries, response, end)) if events.retries else []
     for attempt in attempts:
@@ -323,8 +323,8 @@ def attempt_span_id(span_id: str, attempt: int) -> int:
     return int.from_bytes(digest[:8], "big") or 1
 
 
-def _span_event(record: EventRecord) -> SpanEvent | None:
-    """None for one that is too large; its content is never taken."""
+def span_event(record: EventRecord) -> SpanEvent | None:
+    """*record* within a span; None for one that is too large. Its content is never taken."""
     attributes: Attributes = {}
     size = 0
     for key, value in record["data"].items():

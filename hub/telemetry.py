@@ -15,6 +15,7 @@ from opentelemetry import trace
 from hub import semconv
 from hub.forking import undivided
 from hub.harmless import log
+from hub.log_sink import LogSink
 from hub.metric_sink import Instruments, MetricSink, SpoolGauge, program_meters
 from hub.native_spans import NativeTracer, not_at_all
 from hub.span_limits import limits_from
@@ -120,6 +121,14 @@ class Tracing:
             "resource": self.resource_attributes("unknown_service"),
         }
         return [SpanSink(started, content=self._content, names=self._names, wanted=lambda: self.mode == "export")]
+
+    def log_sinks(self) -> list[LogSink]:
+        """The sink for what the program emits outside of calls, if an endpoint for logs is named."""
+        environ = self._environ
+        named = environ.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT") or "otlp" in environ.get("OTEL_LOGS_EXPORTER", "")
+        if not named or not _exports(environ, "LOGS") or _disabled(environ) or self._setting == "off":
+            return []
+        return [LogSink({"resource": self.resource_attributes("unknown_service")})]
 
     def metric_sinks(self, gauge: SpoolGauge, prometheus: tuple[str, int] | None = None) -> list[MetricSink]:
         """The sink that measures calls, if anybody is there to see the measures.

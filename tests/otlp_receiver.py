@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
 import grpc  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -86,6 +87,7 @@ class OtlpReceiver:
         self.spans: list[ReceivedSpan] = []
         self.metrics: dict[Any, ReceivedPoint] = {}
         """The newest point of each metric and set of attributes."""
+        self.logs: list[tuple[str, str, dict[str, Any], Any]] = []
         self.exports = 0
         """Of metrics."""
         self.raw: list[bytes] = []
@@ -145,6 +147,25 @@ class OtlpReceiver:
             self.exports += 1
             self._changed.notify_all()
         return 200
+
+    def take_logs(self, body: bytes) -> int:
+        if self.answer != 200:
+            return self.answer if isinstance(self.answer, int) else 503
+        request = ExportLogsServiceRequest.FromString(body)
+        with self._changed:
+            for of_resource in request.resource_logs:
+                for scope in of_resource.scope_logs:
+                    for one in scope.log_records:
+                        ids = (one.trace_id.hex(), one.span_id.hex())
+                        self.logs.append((one.event_name, one.body.string_value, _attributes(one.attributes), ids))
+            self._changed.notify_all()
+        return 200
+
+    def wait_for_logs(self, count: int, timeout: float = 10.0) -> list[tuple[str, str, dict[str, Any], Any]]:
+        """Log records so far, once there are *count*: event name, body, attributes, trace and span id."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.logs) >= count, timeout), f"{len(self.logs)} of {count}"
+            return list(self.logs)
 
     def wait_for_metric(self, name: str, timeout: float = 10.0, **attributes: Any) -> ReceivedPoint:
         """The newest point of a metric whose attributes (dots as underscores) are these among others."""
@@ -221,6 +242,8 @@ class _HttpServer(_Server):
                     body = gzip.decompress(body)
                 if self.path == "/v1/metrics":
                     status = receiver.take_metrics(body)
+                elif self.path == "/v1/logs":
+                    status = receiver.take_logs(body)
                 else:
                     status = 404 if self.path != "/v1/traces" else receiver.take(body, dict(self.headers))
                 payload = ExportTraceServiceResponse().SerializeToString()

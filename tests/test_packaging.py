@@ -113,7 +113,7 @@ def test_only_the_span_modules_import_the_opentelemetry_sdk() -> None:
         for path in sources(*SHIPPED)
         if any(name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")) for name in imports(path))
     }
-    assert users <= {"hub/spans.py", "hub/span_sender.py", "hub/otlp.py", "hub/metrics.py"}
+    assert users <= {"hub/spans.py", "hub/span_sender.py", "hub/otlp.py", "hub/log_records.py", "hub/metrics.py"}
 
 
 def test_every_dependency_is_used_and_every_third_party_import_is_declared() -> None:
@@ -162,6 +162,8 @@ def _normal(name: str) -> str:
 
 def _telemetry(module: str) -> str:
     """The distribution of a module of OpenTelemetry's shared namespace."""
+    if module.startswith("opentelemetry.exporter.prometheus"):
+        return "opentelemetry-exporter-prometheus"
     if module.startswith("opentelemetry.exporter"):
         return "opentelemetry-exporter-otlp"
     return "opentelemetry-sdk" if module.startswith("opentelemetry.sdk") else "opentelemetry-api"

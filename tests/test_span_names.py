@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from hub import semconv
 from hub.runtime import Hub
 from hub.telemetry import Tracing
 from tests.hub_kit import TOOL, running
@@ -118,3 +119,13 @@ def test_spans_made_live_have_the_same_names_and_attempts_are_no_calls(tmp_path:
     assert not any(name.startswith("gen_ai.") for name in span.attributes)
     assert len(attempts) == 2
     assert all("openinference.span.kind" not in (attempt.attributes or {}) for attempt in attempts)
+
+
+def test_every_attribute_and_metric_of_the_table_is_documented() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "telemetry.md").read_text()
+    constants = [value for name, value in vars(semconv).items() if name.isupper() and not name.startswith("OI_")]
+    named = [value for value in constants if isinstance(value, str)]
+    for table in (semconv.METRIC_USAGE, semconv.METRIC_TOKENS):
+        named += table.values()
+    of_the_resource = (semconv.SERVICE_NAME, semconv.DEPLOYMENT_ENVIRONMENT)
+    assert [name for name in named if f"`{name}" not in text and name not in of_the_resource] == []
