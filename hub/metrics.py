@@ -209,6 +209,7 @@ class OtlpMetrics(MetricReader):
             self.collect()
         if not self._useless:
             self.collect()
+        self._exporter.close()
 
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_more: Any) -> None:
         try:

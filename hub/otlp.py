@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import requests
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.trace import ReadableSpan
 from requests.adapters import HTTPAdapter
 
@@ -47,8 +48,12 @@ class ExportFailed(HubError):
 class Exporter(Protocol):
     """What a sink of spans exports through."""
 
-    def export(self, spans: Sequence[ReadableSpan]) -> None:
-        """Send *spans* in one request. Raises: ExportFailed: They did not arrive, as far as is known."""
+    def export(self, spans: Sequence[ReadableSpan]) -> int:
+        """Send *spans* in one request.
+
+        Returns: How many of them the endpoint refused for good though it took the others.
+        Raises: ExportFailed: They did not arrive, as far as is known.
+        """
         ...
 
     def close(self) -> None:
@@ -70,6 +75,7 @@ class OtlpExporter:
     ) -> None:
         self._signal: Signal = signal
         self._last: list[str | int] = []
+        self._rejected: list[int] = []
         self._quiet = _Quiet()
         self._exporter = self._make(environ, endpoint)
         for name in _LOGGERS:
@@ -90,7 +96,7 @@ class OtlpExporter:
             return exporter(endpoint, timeout=timeout)  # the session is the provider's then
         session = requests.Session()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _OneTry(self._last))
+            session.mount(scheme, _OneTry(self._last, self._rejected))
         return exporter(endpoint, timeout=timeout, session=session)
 
     @property
@@ -99,12 +105,14 @@ class OtlpExporter:
         names = ("preferred_temporality", "preferred_aggregation")
         return {name: getattr(self._exporter, f"_{name}") for name in names}
 
-    def export(self, batch: Any) -> None:
+    def export(self, batch: Any) -> int:
         """Send *batch*, in the SDK's own form, in one request.
 
+        Returns: See `Exporter`; over gRPC the SDK does not tell.
         Raises: ExportFailed
         """
         self._last.clear()
+        self._rejected.clear()
         self._quiet.exporting.now = True
         try:
             with suppress_instrumentation():
@@ -116,6 +124,7 @@ class OtlpExporter:
         if result.name != "SUCCESS":
             reason = self._last[-1] if self._last else "no answer"
             raise ExportFailed(f"answered {reason}" if isinstance(reason, int) else reason, refused=reason in _REFUSALS)
+        return sum(self._rejected)
 
     def close(self) -> None:
         """Close connections; a gRPC call under way is cancelled, an HTTP request ends by its timeout."""
@@ -129,11 +138,11 @@ class _NotTaken(Exception):
 
 
 class _OneTry(HTTPAdapter):
-    """Fails at once where the exporter would retry, and notes why."""
+    """Fails at once where the exporter would retry, and notes why; notes too what was refused of a request taken."""
 
-    def __init__(self, notes: list[str | int]) -> None:
+    def __init__(self, notes: list[str | int], rejected: list[int]) -> None:
         super().__init__()
-        self._notes = notes
+        self._notes, self._rejected = notes, rejected
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         try:
@@ -145,6 +154,12 @@ class _OneTry(HTTPAdapter):
             self._notes.append(response.status_code)
             response.close()
             raise _NotTaken
+        if response.content:
+            try:  # the answers to all signals look the same
+                answer = ExportTraceServiceResponse.FromString(response.content)
+                self._rejected.append(answer.partial_success.rejected_spans)
+            except Exception as error:
+                log.debug("hub: the OTLP endpoint's answer has another form: %s", type(error).__name__)
         return response
 
 

@@ -201,13 +201,16 @@ class SpanSender:
                 self._exporter = (self._make_exporter or OtlpExporter)()
         spans = RestfulSpans([span for spans in batch.values() for span in spans], self._rest)
         try:
-            self._exporter.export(spans)
+            rejected = self._exporter.export(spans)
         except ExportFailed as failed:
             if not failed.refused:
                 raise
             self._narrow_down(batch, failed)
         else:
-            self.spans += len(spans)
+            self.spans += len(spans) - rejected
+            if rejected:
+                self.left_out["refused"] += rejected
+                log.warning("hub: the OTLP endpoint took a request, but refused %d of its spans for good", rejected)
         self._sent.update(batch)
 
     def _narrow_down(self, batch: Mapping[str, list[ReadableSpan]], failed: Exception) -> None:

@@ -82,6 +82,8 @@ class OtlpReceiver:
         self.answer: int | Literal["reset"] | None = 200
         self.refuse_if: str = ""
         """A span of this name makes its whole request invalid: 400."""
+        self.rejects = 0
+        """So many spans of each request are said to be refused, over HTTP."""
         self.stop_after: int | None = None
         """Answer nobody any more once there are so many spans."""
         self.spans: list[ReceivedSpan] = []
@@ -246,7 +248,9 @@ class _HttpServer(_Server):
                     status = receiver.take_logs(body)
                 else:
                     status = 404 if self.path != "/v1/traces" else receiver.take(body, dict(self.headers))
-                payload = ExportTraceServiceResponse().SerializeToString()
+                answer = ExportTraceServiceResponse()
+                answer.partial_success.rejected_spans = receiver.rejects
+                payload = answer.SerializeToString()
                 try:
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(payload)))

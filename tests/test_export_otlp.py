@@ -200,6 +200,17 @@ def test_a_span_that_is_refused_for_good_holds_up_no_other_and_is_told(
     assert (told["calls"], told["refused"], len(receiver.spans)) == (10, 1, 10)
 
 
+def test_spans_of_a_request_that_the_endpoint_says_it_refused_are_counted(
+    command: Command, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    written(tmp_path / "calls.db", calls(5))
+    receiver.rejects = 2
+    done = command(tmp_path / "calls.db")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert (told["spans"], told["refused"]) == (3, 2)
+
+
 # An endpoint in trouble.
 
 
