@@ -451,7 +451,7 @@ def test_a_program_with_a_provider_of_its_own_gets_each_span_once_from_it(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if program == "logfire":
-        pytest.importorskip("logfire", reason="logfire is not installed")
+        pytest.importorskip("logfire", reason="logfire is not installed: uv sync --group logfire")
     text = PROGRAM if program == "plain" else LOGFIRE_PROGRAM
     with receiving() as receiver:
         for name, value in receiver.environ.items():
