@@ -75,11 +75,31 @@ def _retention(value: object) -> object:
     return None if text.strip().lower() == "keep" else duration(text)
 
 
+def _names(value: object) -> object:
+    """Words with commas, or a list."""
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple)) or not words or not all(isinstance(word, str) for word in words):
+        raise ValueError("not a list of words")
+    return tuple(dict.fromkeys(word.strip().lower() for word in words))
+
+
+def _address(value: object) -> object:
+    """Without a host the loopback interface: metrics are nobody else's business."""
+    if value is None or (isinstance(value, str) and value.strip().lower() == "off"):
+        return None
+    host, colon, port = str(value).rpartition(":")
+    if isinstance(value, bool) or not port.isdecimal() or not 0 <= int(port) < 65536 or (colon and not host):
+        raise ValueError("not an address")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
 def _setting(env: str, allowed: str, about: str, **limits: Any) -> Any:
     return Field(description=about, json_schema_extra={"env": env, "allowed": allowed}, **limits)
 
 
 _Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+_Names = Annotated[tuple[Literal["newest", "older", "openinference"], ...], BeforeValidator(_names)]
+_Address = Annotated[tuple[str, int] | None, BeforeValidator(_address)]
 _Retention = Annotated[timedelta | None, BeforeValidator(_retention)]
 
 
@@ -140,6 +160,14 @@ class Settings(BaseModel):
     disabled: bool = _setting("HUB_DISABLED", "true or false", "Record nothing at all")
     otel: Literal["auto", "export", "native", "off"] = _setting(
         "HUB_OTEL", "auto, export, native or off", "Whether calls become OpenTelemetry spans"
+    )
+    otel_names: _Names = _setting(
+        "HUB_OTEL_NAMES",
+        "newest, older and openinference, one or several with commas",
+        "What span attributes and metrics are called",
+    )
+    prometheus: _Address = _setting(
+        "HUB_PROMETHEUS", "off, a port, or HOST:PORT", "Where metrics are shown to a Prometheus server"
     )
     prices: Mapping[str, tuple[OwnPrice, ...]] = _setting(
         "HUB_PRICES", 'tables of rates: [prices."provider/model"]', "What models cost, before any list"
@@ -364,6 +392,8 @@ def _fill_defaults(values: dict[str, object], origins: dict[str, str], environ: 
         "max_body_bytes": lambda: 16 * MIB,
         "disabled": lambda: False,
         "otel": lambda: "auto",
+        "otel_names": lambda: ("newest",),
+        "prometheus": lambda: None,
         "prices": dict,
         "discounts": tuple,
     }

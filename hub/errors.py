@@ -10,6 +10,7 @@ HubError
 ├── NotFound               no such call, session or event
 ├── AmbiguousId            a prefix that names more than one call
 ├── ReplayImpossible       a call that cannot be sent again
+├── EndpointUnavailable    an OTLP endpoint that takes no spans
 ├── SearchOff              full-text search that nobody turned on
 ├── QueryRefused           SQL that is not a read of the views
 │   └── QueryLimit         SQL that was stopped by the time, size or row limit
@@ -104,6 +105,14 @@ class ReplayImpossible(HubError):
     def __init__(self, call_id: str, why: str, remedy: str) -> None:
         super().__init__(f"call {call_id} cannot be replayed: {why}; {remedy}")
         self.call_id, self.why, self.remedy = call_id, why, remedy
+
+
+class EndpointUnavailable(HubError):
+    """An OTLP endpoint does not take what is sent to it. What it has taken is not forgotten."""
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        super().__init__(f"{endpoint}: {reason}; when it is back, run this again: it goes on where it was")
+        self.endpoint, self.reason = endpoint, reason
 
 
 class QueryRefused(HubError):

@@ -12,6 +12,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, T
 
 from hub.events import EventRecord
 from hub.span_content import content_attributes
+from hub.span_names import NEWEST, Names
 from hub.span_shape import CallShape, SpanShape, is_id, shape_of, span_name, start_attributes
 from hub.tracing_context import Mint, Minted
 
@@ -50,6 +51,7 @@ class NativeTracer:
         provider: None: OpenTelemetry's global one.
         clean: Takes secrets out of what a call's request says.
         clock: UTC Unix nanoseconds.
+        names: HUB_OTEL_NAMES.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class NativeTracer:
         provider: trace.TracerProvider | None = None,
         clean: Callable[[dict[str, Any]], tuple[dict[str, Any], object]] = not_at_all,
         clock: Callable[[], int] = time.time_ns,
+        names: Names = NEWEST,
     ) -> None:
+        self._names = names
         self._tracer = trace.get_tracer("llm-hub", tracer_provider=provider)
         self._mint, self._content, self._clean, self._clock = mint, content, clean, clock
         self._open: dict[str, NativeSpan] = {}
@@ -105,7 +109,12 @@ class NativeTracer:
         if is_id(trace_id, 32) and is_id(span_id, 16):
             links = [Link(SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(1)))]
         return self._tracer.start_span(
-            name, ambient, SpanKind.CLIENT, attributes=start_attributes(request), links=links, start_time=begun
+            name,
+            ambient,
+            SpanKind.CLIENT,
+            attributes=start_attributes(request, self._names),
+            links=links,
+            start_time=begun,
         )
 
     def observe(self, records: Sequence[EventRecord]) -> None:
@@ -124,7 +133,7 @@ class NativeTracer:
                 native.records.append(record)
         if response is not None:
             self._open.pop(native.envelope["span_id"], None)
-            shape = shape_of(native.records, content=native.content if self._content else None)
+            shape = shape_of(native.records, content=native.content if self._content else None, names=self._names)
             if shape is not None:
                 self._finish(native, shape)
 

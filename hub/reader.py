@@ -21,7 +21,16 @@ from hub.store import Cursor, Page
 from storage.price_tables import price_rows
 from storage.query import Limits, Params, Result, Shadow
 from storage.read_side import open_read_side
-from storage.reading import LogState, log_page, log_state, stream_page
+from storage.reading import (
+    EndedCalls,
+    LogState,
+    ended_calls,
+    event_id_at,
+    log_page,
+    log_state,
+    started_facts,
+    stream_page,
+)
 from storage.search_find import Found, Search, find
 
 Where = str | Mapping[str, object]
@@ -228,6 +237,18 @@ class Reader:
     def log_state(self) -> LogState:
         """Where the log ends now, and what tells it from another."""
         return self._store.read(log_state)
+
+    def ended_calls(self, after: int, since_ns: int, *, content: bool) -> EndedCalls:
+        """The next calls by the place of their ends in the log, see `storage.reading.ended_calls`."""
+        return self._store.read(partial(ended_calls, after=after, since_ns=since_ns, limit=_PAGE, content=content))
+
+    def started_facts(self, after: int) -> list[tuple[int, str, Any]]:
+        """What producers said of themselves behind a place of the log: its position, the producer, the data."""
+        return self._store.read(partial(started_facts, after=after))
+
+    def event_id_at(self, position: int) -> str | None:
+        """The id of the event at a place of the log."""
+        return self._store.read(partial(event_id_at, position=position))
 
     def prices(self) -> list[PriceRow]:
         """The price cards that costs are computed by, of each model the oldest first."""

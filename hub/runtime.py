@@ -25,6 +25,7 @@ from hub.extractors.requests import allowed
 from hub.forking import undivided
 from hub.harmless import log
 from hub.manual import ManualCall
+from hub.metric_sink import SpoolGauge
 from hub.pipeline import Pipeline, Sink
 from hub.recorder import Recorder
 from hub.recovery import recover
@@ -99,9 +100,11 @@ class Hub:
             "service": settings.service,
             "producer": self._new_id(),
         }
-        self._tracing = Tracing(settings.otel, os.environ, clean=self._cleaner.clean)
+        self._tracing = Tracing(settings.otel, os.environ, clean=self._cleaner.clean, names=settings.otel_names)
+        gauge = SpoolGauge(lambda: self.spool.counters(), lambda: self.spool.waiting_bytes)
         store = StoreSink(self._open_store, constants["producer"])
-        sinks: list[Sink] = [store, *self._tracing.sinks(), *self._extra_sinks]
+        metrics = self._tracing.metric_sinks(gauge, settings.prometheus)
+        sinks: list[Sink] = [store, *self._tracing.sinks(), *self._tracing.log_sinks(), *metrics, *self._extra_sinks]
         self.spool = Spool.create(
             settings.spool_root,
             constants=constants,

@@ -1,8 +1,9 @@
-"""Names of span attributes. `gen_ai.*` as in open-telemetry/semantic-conventions-genai, read 2026-11-20; PyPI's own
-constants of these names are marked deprecated, hence this table. `hub.*` are the hub's."""
+"""Names of span attributes and of metrics. `gen_ai.*` as in open-telemetry/semantic-conventions-genai, read 2026-11-20;
+PyPI's own constants of these names are marked deprecated, hence this table. `hub.*` are the hub's."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 OPERATION_NAME: Final = "gen_ai.operation.name"
@@ -66,6 +67,95 @@ REPLAY_OF_CALL_ID: Final = "hub.replay.of_call_id"
 REPLAY_RUN: Final = "hub.replay.run"
 CONTENT_SHED: Final = "hub.content.shed"
 """True where content was asked for and the span would have become too large to send."""
+
+OLD_SYSTEM: Final = "gen_ai.system"
+OLD_SYSTEMS: Final = {"azure.ai.openai": "az.ai.openai", "azure.ai.inference": "az.ai.inference", "x_ai": "xai"}
+"""Providers whose names were others."""
+OLDER: Final[Mapping[str, tuple[str, ...]]] = {
+    PROVIDER_NAME: (OLD_SYSTEM,),
+    USAGE_INPUT_TOKENS: (USAGE_INPUT_TOKENS, "gen_ai.usage.prompt_tokens"),
+    USAGE_OUTPUT_TOKENS: (USAGE_OUTPUT_TOKENS, "gen_ai.usage.completion_tokens"),
+    USAGE_CACHE_READ: (USAGE_CACHE_READ, "gen_ai.usage.cache_read_input_tokens"),
+    USAGE_CACHE_WRITE: ("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens"),
+    USAGE_REASONING: ("gen_ai.usage.reasoning_tokens",),
+    INPUT_MESSAGES: ("gen_ai.prompt",),
+    OUTPUT_MESSAGES: ("gen_ai.completion",),
+    **{
+        name: (name,)
+        for name in (
+            OPERATION_NAME, CONVERSATION_ID, OUTPUT_TYPE, REQUEST_MODEL, REQUEST_CHOICE_COUNT, REQUEST_SEED,
+            REQUEST_TOP_K, REQUEST_TOP_P, REQUEST_TEMPERATURE, REQUEST_MAX_TOKENS, REQUEST_FREQUENCY_PENALTY,
+            REQUEST_PRESENCE_PENALTY, REQUEST_STOP_SEQUENCES, RESPONSE_MODEL, RESPONSE_ID, RESPONSE_FINISH_REASONS,
+            SYSTEM_INSTRUCTIONS, TOOL_DEFINITIONS,
+        )
+    },
+}  # fmt: skip
+"""What went by another name before, or by several, and what has kept its name: that of versions up to 1.36."""
+
+OI_KIND: Final = "openinference.span.kind"
+OI_KINDS: Final = {
+    "embeddings": "EMBEDDING",
+    "retrieval": "RETRIEVER",
+    "execute_tool": "TOOL",
+    "create_agent": "AGENT",
+    "invoke_agent": "AGENT",
+    "invoke_workflow": "CHAIN",
+    "plan": "CHAIN",
+}
+"""Of operations; those of all others are LLM."""
+OI_MODEL: Final = "llm.model_name"
+OI_EMBEDDING_MODEL: Final = "embedding.model_name"
+OI_TOTAL_TOKENS: Final = "llm.token_count.total"
+OI_PARAMETERS: Final = "llm.invocation_parameters"
+OI_FINISH_REASON: Final = "llm.finish_reason"
+OI_INPUT: Final = "input.value"
+OI_OUTPUT: Final = "output.value"
+OI_INPUT_MESSAGES: Final = "llm.input_messages"
+OI_OUTPUT_MESSAGES: Final = "llm.output_messages"
+OI_TOOLS: Final = "llm.tools"
+OPENINFERENCE: Final[Mapping[str, tuple[str, ...]]] = {
+    PROVIDER_NAME: ("llm.provider", "llm.system"),
+    REQUEST_MODEL: ("llm.request.model_name",),
+    RESPONSE_MODEL: ("llm.response.model_name",),
+    USAGE_INPUT_TOKENS: ("llm.token_count.prompt",),
+    USAGE_OUTPUT_TOKENS: ("llm.token_count.completion",),
+    USAGE_CACHE_READ: ("llm.token_count.prompt_details.cache_read",),
+    USAGE_CACHE_WRITE: ("llm.token_count.prompt_details.cache_write",),
+    USAGE_REASONING: ("llm.token_count.completion_details.reasoning",),
+    CONVERSATION_ID: ("session.id",),
+    COST_USD: ("llm.cost.total",),
+}
+
+METRIC_DURATION: Final = "gen_ai.client.inference.duration"
+METRIC_FIRST_CHUNK: Final = "gen_ai.client.inference.time_to_first_chunk"
+METRIC_USAGE: Final = {
+    "input_tokens": "gen_ai.client.inference.usage.input_tokens",
+    "output_tokens": "gen_ai.client.inference.usage.output_tokens",
+    "cache_read_tokens": "gen_ai.client.inference.usage.cache_read.input_tokens",
+    "cache_write_tokens": "gen_ai.client.inference.usage.cache_write.input_tokens",
+    "reasoning_tokens": "gen_ai.client.inference.usage.reasoning.output_tokens",
+}
+"""Counters, by our name of the usage."""
+METRIC_TOKENS: Final = {
+    "input_tokens": "gen_ai.client.inference.operation.input_tokens",
+    "output_tokens": "gen_ai.client.inference.operation.output_tokens",
+}
+"""Histograms, by our name of the usage."""
+SECONDS_BUCKETS: Final = [0.01 * 2**power for power in range(14)]
+TOKEN_BUCKETS: Final = [float(4**power) for power in range(14)]
+OLD_METRIC_DURATION: Final = "gen_ai.client.operation.duration"
+OLD_METRIC_USAGE: Final = "gen_ai.client.token.usage"
+TOKEN_TYPE: Final = "gen_ai.token.type"
+
+METRIC_EMITTED: Final = "hub.events.emitted"
+METRIC_STORED: Final = "hub.events.stored"
+METRIC_EXPORTED: Final = "hub.events.exported"
+METRIC_DROPPED: Final = "hub.events.dropped"
+METRIC_WAITING: Final = "hub.events.waiting"
+METRIC_LAG: Final = "hub.sink.lag"
+METRIC_WAITING_BYTES: Final = "hub.spool.waiting"
+SINK: Final = "hub.sink"
+REASON: Final = "hub.reason"
 
 PROVIDER_NAMES: Final = {
     "aws": "aws.bedrock",

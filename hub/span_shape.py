@@ -15,9 +15,7 @@ from opentelemetry.trace import StatusCode
 from hub import semconv
 from hub.events import Data, EventRecord
 from hub.span_limits import UNLIMITED, Limits
-
-Value = str | bool | int | float | Sequence[str]
-Attributes = dict[str, Value]
+from hub.span_names import NEWEST, Attributes, Names, Value, renamed
 
 MAX_EVENT_BYTES = 8192
 """Contributed events above this do not become span events."""
@@ -67,6 +65,7 @@ def shape_of(
     limits: Limits = UNLIMITED,
     content: Mapping[str, str] | None = None,
     cost_usd: float | None = None,
+    names: Names = NEWEST,
 ) -> CallShape | None:
     """The spans that the events of one call amount to; None unless both its request and its response are among them.
 
@@ -75,6 +74,7 @@ def shape_of(
         content: Attributes made of prompts and answers. None: they were not asked for, and error messages, which may
             quote them, stay out as well.
         cost_usd: The computed cost; None takes what was reported with the call.
+        names: HUB_OTEL_NAMES.
     """
     events = _sort(records)
     if events is None:
@@ -85,11 +85,14 @@ def shape_of(
     attributes = call_attributes(request, asked, response, cost_usd=cost_usd)
     if content:
         attributes.update(content)
+    attributes = renamed(attributes, names)
     span = SpanShape(span_name(asked), start, end, attributes)
     _set_status(span, response["data"], response["content"] if content is not None else None)
-    kept = [_span_event(record) for record in events.others if start <= record["occurred_at"] <= end]
+    kept = [span_event(record) for record in events.others if start <= record["occurred_at"] <= end]
     span.events = [event for event in kept if event is not None]
     attempts = list(_attempts(request, asked, events.retries, response, end)) if events.retries else []
+    for attempt in attempts:
+        attempt.attributes = renamed(attempt.attributes, names)
     for one in (span, *attempts):
         apply_limits(one, limits)
     return CallShape(request, span, attempts, _replay_of(asked))
@@ -101,9 +104,9 @@ def span_name(asked: Mapping[str, Any]) -> str:
     return f"{asked.get('operation') or 'chat'} {model}" if model else str(asked.get("operation") or "chat")
 
 
-def start_attributes(asked: Mapping[str, Any]) -> Attributes:
+def start_attributes(asked: Mapping[str, Any], names: Names = NEWEST) -> Attributes:
     """What is known of a call before it leaves, and what samplers may look at."""
-    return _clean(_request_facts(asked))
+    return renamed(_clean(_request_facts(asked)), names)
 
 
 def _request_facts(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +134,7 @@ def call_attributes(
         semconv.CALL_ID: request["call_id"] or request["stream_id"],
         **_request_facts(asked),
         semconv.STATUS: answer.get("status"),
-        semconv.ERROR_TYPE: _error_type(answer),
+        semconv.ERROR_TYPE: error_type(answer),
         semconv.RESPONSE_MODEL: answer.get("model"),
         semconv.RESPONSE_ID: answer.get("response_id"),
         semconv.RESPONSE_FINISH_REASONS: answer.get("finish_reasons") or None,
@@ -256,15 +259,15 @@ def _end(start: int, response: EventRecord) -> int:
     return max(start, response["occurred_at"])
 
 
-def _error_type(answer: Data) -> str | None:
-    """Only of failures: a caller that cancels or lets go of a stream met no error."""
+def error_type(answer: Data) -> str | None:
+    """What went wrong. Only of failures: a caller that cancels or lets go of a stream met no error."""
     if answer.get("status") not in _FAILED:
         return None
     return str(answer.get("error_type") or ("lost" if answer["status"] == "lost" else "_OTHER"))
 
 
 def _set_status(span: SpanShape, answer: Data, content: Data | None) -> None:
-    if _error_type(answer) is None:
+    if error_type(answer) is None:
         return
     span.status = StatusCode.ERROR
     if content and isinstance(message := content.get("error"), str):
@@ -289,7 +292,7 @@ def _attempts(
     answer, number = response["data"], len(retries) + 1
     if (answer.get("attempts") or number) < number:  # called off before another began
         return
-    facts = {**(answer.get("last_attempt") or {}), "error_type": _error_type(answer)}
+    facts = {**(answer.get("last_attempt") or {}), "error_type": error_type(answer)}
     facts.setdefault("status_code", answer.get("status_code"))
     span = SpanShape(f"attempt {number}", start, end, _attempt_attributes(request, asked, facts, number))
     _set_status(span, answer, None)
@@ -320,8 +323,8 @@ def attempt_span_id(span_id: str, attempt: int) -> int:
     return int.from_bytes(digest[:8], "big") or 1
 
 
-def _span_event(record: EventRecord) -> SpanEvent | None:
-    """None for one that is too large; its content is never taken."""
+def span_event(record: EventRecord) -> SpanEvent | None:
+    """*record* within a span; None for one that is too large. Its content is never taken."""
     attributes: Attributes = {}
     size = 0
     for key, value in record["data"].items():

@@ -16,6 +16,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from hub.events import EventRecord
 from hub.span_limits import Limits, from_data
+from hub.span_names import NEWEST, Names
 from hub.span_shape import CallShape, SpanShape, attempt_span_id, shape_of
 
 _FLAGS = tuple(TraceFlags(bits) for bits in range(256))
@@ -87,6 +88,7 @@ def spans_of(
     origin: Origin,
     content: Mapping[str, str] | None = None,
     cost_usd: float | None = None,
+    names: Names = NEWEST,
 ) -> list[ReadableSpan]:
     """The spans of one call: its own first, then one for each attempt when there was more than one.
 
@@ -95,8 +97,9 @@ def spans_of(
             no span.
         content: Attributes from `hub.span_content`; None: no text of any kind goes into the spans, errors' included.
         cost_usd: A computed cost; None takes the reported one.
+        names: HUB_OTEL_NAMES.
     """
-    shape = shape_of(records, limits=origin.limits, content=content, cost_usd=cost_usd)
+    shape = shape_of(records, limits=origin.limits, content=content, cost_usd=cost_usd, names=names)
     return [] if shape is None else spans_of_shape(shape, origin)
 
 

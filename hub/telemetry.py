@@ -13,9 +13,13 @@ from urllib.parse import unquote
 from opentelemetry import trace
 
 from hub import semconv
+from hub.forking import undivided
 from hub.harmless import log
+from hub.log_sink import LogSink
+from hub.metric_sink import Instruments, MetricSink, SpoolGauge, program_meters
 from hub.native_spans import NativeTracer, not_at_all
 from hub.span_limits import limits_from
+from hub.span_names import NEWEST, Names
 from hub.span_sink import SpanSink
 from hub.tracing_context import Mint, Minted, sampler_from
 
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
 Setting = Literal["auto", "export", "native", "off"]
 Mode = Literal["export", "native", "off"]
 
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 CAPTURE_CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
@@ -40,6 +43,7 @@ class Tracing:
         environ: Where the OTEL_* variables are read.
         provider: The program's tracer provider; None: OpenTelemetry's global one, looked up when it is needed.
         clean: Takes secrets out of what spans and `hub:started` are told beside events: `Cleaner.clean`.
+        names: HUB_OTEL_NAMES.
     """
 
     def __init__(
@@ -49,7 +53,9 @@ class Tracing:
         *,
         provider: trace.TracerProvider | None = None,
         clean: Callable[[dict[str, Any]], tuple[dict[str, Any], object]] = not_at_all,
+        names: Names = NEWEST,
     ) -> None:
+        self._names = names
         self._setting, self._environ, self._provider, self._clean = setting, environ, provider, clean
         self._content = captures_content(environ)
         self._settled = False
@@ -61,7 +67,9 @@ class Tracing:
         self._mint = Mint(sampler_from(self._environ), attach=self.mode == "export")
         self._native = None
         if self.mode == "native":
-            self._native = NativeTracer(self._mint, content=self._content, provider=self._provider, clean=self._clean)
+            self._native = NativeTracer(
+                self._mint, content=self._content, provider=self._provider, clean=self._clean, names=self._names
+            )
 
     @property
     def live(self) -> bool:
@@ -112,7 +120,35 @@ class Tracing:
             "limits": limits_from(self._environ).as_data(),
             "resource": self.resource_attributes("unknown_service"),
         }
-        return [SpanSink(started, content=self._content, wanted=lambda: self.mode == "export")]
+        return [SpanSink(started, content=self._content, names=self._names, wanted=lambda: self.mode == "export")]
+
+    def log_sinks(self) -> list[LogSink]:
+        """The sink for what the program emits outside of calls, if an endpoint for logs is named."""
+        environ = self._environ
+        named = environ.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT") or "otlp" in environ.get("OTEL_LOGS_EXPORTER", "")
+        if not named or not _exports(environ, "LOGS") or _disabled(environ) or self._setting == "off":
+            return []
+        return [LogSink({"resource": self.resource_attributes("unknown_service")})]
+
+    def metric_sinks(self, gauge: SpoolGauge, prometheus: tuple[str, int] | None = None) -> list[MetricSink]:
+        """The sink that measures calls, if anybody is there to see the measures.
+
+        Args:
+            prometheus: Host and port that answer a Prometheus server.
+        """
+        environ, names = self._environ, self._names
+        export = self._setting != "off" and _exports(environ, "METRICS")
+        wanted = export or prometheus or (self._setting != "off" and program_meters() is not None)
+        if not wanted or _disabled(environ):
+            return []
+
+        def make(started: Mapping[str, Any]) -> Instruments | None:
+            with undivided():
+                from hub.metrics import instruments_for  # the SDK is imported here, in the sink's thread
+
+            return instruments_for(started, environ, gauge, names, export=export, prometheus=prometheus)
+
+        return [MetricSink(make, gauge.mark, at_once=prometheus is not None)]
 
     def resource_attributes(self, service: str, environment: str | None = None) -> dict[str, Any]:
         """What the spans of this process are said to come from: as the program's own provider says, else as the
@@ -139,12 +175,23 @@ def resolve_mode(setting: Setting, environ: Mapping[str, str], provider: trace.T
     endpoint if a variable names one, else off."""
     if setting != "auto":
         return setting
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if _disabled(environ):
         return "off"
     if not isinstance(provider or trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
         return "native"
-    exporters = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
-    return "export" if exporters != "none" and any(environ.get(name) for name in _ENDPOINTS) else "off"
+    return "export" if _exports(environ, "TRACES") else "off"
+
+
+def _disabled(environ: Mapping[str, str]) -> bool:
+    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def _exports(environ: Mapping[str, str], signal: str) -> bool:
+    """Whether the variables name an OTLP endpoint for a signal."""
+    if environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() == "none":
+        return False
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    return any(environ.get(name) for name in endpoints)
 
 
 def captures_content(environ: Mapping[str, str]) -> bool:

@@ -15,11 +15,15 @@ from storage.append import read_counters
 from storage.batch import EVENT_COLUMNS, event_record
 from storage.bodies import ids_in, put_together, unpack
 from storage.engine import Connection, Lookup
+from storage.event_views import NOT_CONTRIBUTED
 from storage.sequences import expand
 from storage.upkeep import REMOVALS
 
 COLUMNS = ",".join(EVENT_COLUMNS)
 _BODIES = Lookup("SELECT id, body, packed FROM hub_contents WHERE id {}")
+_STREAMS = Lookup(f"SELECT {COLUMNS} FROM hub_events WHERE stream_id {{}}")
+_WITHOUT_DEBUG = Lookup(_STREAMS.sql + " AND type NOT IN ('llm:request:debug','llm:response:debug')")
+_COSTS = Lookup("SELECT call_id, cost_nanos FROM hub_calls WHERE cost_nanos IS NOT NULL AND call_id {}")
 _MISSING = object()
 
 
@@ -92,6 +96,61 @@ def log_state(connection: Connection) -> LogState:
 
 def _newest(connection: Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(position), 0) FROM hub_events").fetchone()[0])
+
+
+class EndedCalls(NamedTuple):
+    """Calls by the place of their ends in the log."""
+
+    streams: list[list[EventRecord]]
+    """The events of each, in order."""
+    cost_nanos: Mapping[str, int]
+    """By call id, where it is known."""
+    next: int
+    """The place of the last end."""
+    last: str | None
+    """The id of the event that stands there; None where nothing was found."""
+
+
+def ended_calls(connection: Connection, after: int, since_ns: int, limit: int, *, content: bool) -> EndedCalls:
+    """At most *limit* of the calls whose ends stand behind place *after* and happened at *since_ns* or later.
+
+    Args:
+        content: With messages and bodies; else without the events that do nothing but carry them.
+    """
+    ends = connection.execute(
+        "SELECT position, stream_id, event_id FROM hub_events"
+        " WHERE position > ? AND type = 'llm:response' AND occurred_ns >= ? ORDER BY position LIMIT ?",
+        (after, since_ns, limit),
+    ).fetchall()
+    if not ends:
+        return EndedCalls([], {}, after, None)
+    ids = dict.fromkeys(stream_id for _, stream_id, _ in ends)
+    rows = list(connection.lookup(_STREAMS if content else _WITHOUT_DEBUG, list(ids), no_rest))
+    if content:
+        records = [one.record for one in with_content(connection, rows)]
+    else:
+        records = [record for _, record, _ in map(event_record, rows)]
+    streams: dict[str, list[EventRecord]] = {stream_id: [] for stream_id in ids}
+    for record in sorted(records, key=lambda record: record["version"]):
+        streams[record["stream_id"]].append(record)
+    costs = dict(connection.lookup(_COSTS, list(ids), no_rest))
+    return EndedCalls(list(streams.values()), costs, ends[-1][0], ends[-1][2])
+
+
+def started_facts(connection: Connection, after: int) -> list[tuple[int, str, Any]]:
+    """Position, producer and data of each `hub:started` behind place *after*."""
+    rows = connection.execute(
+        f"SELECT position, producer, data FROM hub_events WHERE type = 'hub:started' AND type NOT IN {NOT_CONTRIBUTED}"
+        " AND position > ? ORDER BY position",
+        (after,),
+    ).fetchall()
+    return [(position, producer, orjson.loads(data)) for position, producer, data in rows]
+
+
+def event_id_at(connection: Connection, position: int) -> str | None:
+    """The id of the event that stands at a place of the log; None if none does."""
+    row = connection.execute("SELECT event_id FROM hub_events WHERE position = ?", (position,)).fetchone()
+    return row and str(row[0])
 
 
 def place(cursor: Cursor | None) -> int:

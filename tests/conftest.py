@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "logfire-plugin")  # it costs every process two seconds
 
 from hub.demo.server import LoopbackServer
 from hub.recorder import Recorder

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 
 import grpc  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -47,19 +50,48 @@ class ReceivedSpan:
     flags: int
 
 
+@dataclass(frozen=True)
+class ReceivedPoint:
+    """A metric's value as the wire carried it."""
+
+    name: str
+    unit: str
+    kind: str
+    attributes: dict[str, Any]
+    value: float
+    """Of a histogram the sum."""
+    count: int
+    bounds: list[float]
+    resource: dict[str, Any]
+
+    def fits(self, name: str, attributes: dict[str, Any]) -> bool:
+        mine = {key.replace(".", "_"): value for key, value in self.attributes.items()}
+        return self.name == name and attributes.items() <= mine.items()
+
+
 class OtlpReceiver:
     """Listens on 127.0.0.1 until closed.
 
-    `answer` is the status of every answer (200, 503, 400, ...); None: accept and never answer. `listen(False)` refuses
-    connections, `listen(True)` takes them again at the same port.
+    `answer` is the status of every answer (200, 503, 400, ...); None: accept and never answer; "reset": let go of the
+    connection in the middle of the request, over HTTP. `listen(False)` refuses connections, `listen(True)` takes them
+    again at the same port.
     """
 
     def __init__(self, protocol: str = "http/protobuf") -> None:
         self.protocol = protocol
-        self.answer: int | None = 200
+        self.answer: int | Literal["reset"] | None = 200
         self.refuse_if: str = ""
         """A span of this name makes its whole request invalid: 400."""
+        self.rejects = 0
+        """So many spans of each request are said to be refused, over HTTP."""
+        self.stop_after: int | None = None
+        """Answer nobody any more once there are so many spans."""
         self.spans: list[ReceivedSpan] = []
+        self.metrics: dict[Any, ReceivedPoint] = {}
+        """The newest point of each metric and set of attributes."""
+        self.logs: list[tuple[str, str, dict[str, Any], Any]] = []
+        self.exports = 0
+        """Of metrics."""
         self.raw: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.requests = 0
@@ -97,21 +129,75 @@ class OtlpReceiver:
         self.listen(False)
 
     def wait_for(self, count: int, timeout: float = 10.0) -> list[ReceivedSpan]:
-        """The spans so far, once there are *count* of them."""
+        """The spans so far, once there are *count*; one that came twice, as its answer was lost, counts once."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.spans) >= count, timeout), f"{len(self.spans)} of {count}"
+
+            def there() -> bool:
+                return len({span.span_id for span in self.spans}) >= count
+
+            assert self._changed.wait_for(there, timeout), f"{len(self.spans)} of {count}"
             return list(self.spans)
+
+    def met(self) -> None:
+        """A request has come."""
+        with self._changed:
+            self.requests += 1
+            self._changed.notify_all()
+
+    def take_metrics(self, body: bytes) -> int:
+        if self.answer != 200:
+            return self.answer if isinstance(self.answer, int) else 503
+        points = list(decode_metrics(body))
+        with self._changed:
+            self.metrics.update({(point.name, frozenset(point.attributes.items())): point for point in points})
+            self.exports += 1
+            self._changed.notify_all()
+        return 200
+
+    def take_logs(self, body: bytes) -> int:
+        if self.answer != 200:
+            return self.answer if isinstance(self.answer, int) else 503
+        request = ExportLogsServiceRequest.FromString(body)
+        with self._changed:
+            for of_resource in request.resource_logs:
+                for scope in of_resource.scope_logs:
+                    for one in scope.log_records:
+                        ids = (one.trace_id.hex(), one.span_id.hex())
+                        self.logs.append((one.event_name, one.body.string_value, _attributes(one.attributes), ids))
+            self._changed.notify_all()
+        return 200
+
+    def wait_for_logs(self, count: int, timeout: float = 10.0) -> list[tuple[str, str, dict[str, Any], Any]]:
+        """Log records so far, once there are *count*: event name, body, attributes, trace and span id."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.logs) >= count, timeout), f"{len(self.logs)} of {count}"
+            return list(self.logs)
+
+    def wait_for_metric(self, name: str, timeout: float = 10.0, **attributes: Any) -> ReceivedPoint:
+        """The newest point of a metric whose attributes (dots as underscores) are these among others."""
+        with self._changed:
+            found: list[ReceivedPoint] = []
+
+            def there() -> bool:
+                found[:] = [point for point in self.metrics.values() if point.fits(name, attributes)]
+                return bool(found)
+
+            assert self._changed.wait_for(there, timeout), f"no {name} {attributes} in {list(self.metrics)}"
+            return found[0]
+
+    def wait_for_requests(self, count: int, timeout: float = 10.0) -> None:
+        """Until *count* have come, whatever they were answered."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.requests >= count, timeout), f"{self.requests} of {count}"
 
     def take(self, body: bytes, headers: dict[str, str]) -> int:
         """Handle one request; returns the status to answer with."""
         answer = self.answer
-        with self._changed:
-            self.requests += 1
-            self._changed.notify_all()
+        self.met()
         if answer is None:
             self._released.wait(30)
             return 503
-        if answer != 200:
+        if isinstance(answer, int) and answer != 200:
             return answer
         spans = decode(body)
         if self.refuse_if and any(span.name == self.refuse_if for span in spans):
@@ -120,6 +206,8 @@ class OtlpReceiver:
             self.raw.append(body)
             self.headers.append(headers)
             self.spans += spans
+            if self.stop_after is not None and len(self.spans) >= self.stop_after:
+                self.answer = None
             self._changed.notify_all()
         return 200
 
@@ -148,11 +236,25 @@ class _HttpServer(_Server):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
+                if receiver.answer == "reset":
+                    self.rfile.read(100)
+                    receiver.met()
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                    self.close_connection = True
+                    return
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                status = 404 if self.path != "/v1/traces" else receiver.take(body, dict(self.headers))
-                payload = ExportTraceServiceResponse().SerializeToString()
+                if self.path == "/v1/metrics":
+                    status = receiver.take_metrics(body)
+                elif self.path == "/v1/logs":
+                    status = receiver.take_logs(body)
+                else:
+                    status = 404 if self.path != "/v1/traces" else receiver.take(body, dict(self.headers))
+                answer = ExportTraceServiceResponse()
+                answer.partial_success.rejected_spans = receiver.rejects
+                payload = answer.SerializeToString()
                 try:
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(payload)))
@@ -242,6 +344,27 @@ def _decode(request: ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
                     scope=(of_scope.scope.name, of_scope.scope.version),
                     dropped_attributes=span.dropped_attributes_count,
                     flags=span.flags,
+                )
+
+
+def decode_metrics(body: bytes) -> Iterator[ReceivedPoint]:
+    """The points in the body of an export request."""
+    for of_resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+        resource = _attributes(of_resource.resource.attributes)
+        for metric in (metric for scope in of_resource.scope_metrics for metric in scope.metrics):
+            kind = str(metric.WhichOneof("data"))
+            for point in getattr(metric, kind).data_points:
+                histogram = kind == "histogram"
+                value = point.sum if histogram else point.as_int or point.as_double
+                yield ReceivedPoint(
+                    name=metric.name,
+                    unit=metric.unit,
+                    kind=kind,
+                    attributes=_attributes(point.attributes),
+                    value=value,
+                    count=point.count if histogram else 1,
+                    bounds=list(point.explicit_bounds) if histogram else [],
+                    resource=resource,
                 )
 
 

@@ -127,8 +127,19 @@ BAD: list[tuple[Mapping[str, object], Mapping[str, str], list[str]]] = [
     ({}, {"HUB_RETAIN_BODIES": "soon"}, ["retain_bodies", "30d"]),
     ({}, {"HUB_DISABLED": "perhaps"}, ["disabled", "true or false"]),
     ({}, {"HUB_OTEL": "on"}, ["otel", "auto, export, native or off"]),
+    ({}, {"HUB_OTEL_NAMES": "newest,oldest"}, ["otel_names", "older"]),
+    ({}, {"HUB_PROMETHEUS": "yes"}, ["prometheus", "HOST:PORT"]),
     ({"project": "x" * 300}, {}, ["project", "1 to 200"]),
 ]
+
+
+def test_names_are_words_with_commas_and_a_port_alone_is_on_the_loopback_interface(tmp_path: Path) -> None:
+    assert load({}, {}, tmp_path).prometheus is None
+    settings = load({}, {"HUB_OTEL_NAMES": "newest, OpenInference", "HUB_PROMETHEUS": "9464"}, tmp_path)
+    assert settings.otel_names == ("newest", "openinference")
+    assert settings.prometheus == ("127.0.0.1", 9464)
+    assert load({"prometheus": "0.0.0.0:9464"}, {}, tmp_path).prometheus == ("0.0.0.0", 9464)
+    assert load({"prometheus": "[::1]:9464", "otel_names": ["older"]}, {}, tmp_path).prometheus == ("::1", 9464)
 
 
 @pytest.mark.parametrize(("overrides", "environ", "said"), BAD)

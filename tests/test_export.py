@@ -51,12 +51,13 @@ class ListExporter:
         self.failures = list(failures)
         self.bad_name = ""
 
-    def export(self, spans: Sequence[ReadableSpan]) -> None:
+    def export(self, spans: Sequence[ReadableSpan]) -> int:
         if self.failures:
             raise self.failures.pop(0)
         if any(span.name == self.bad_name for span in spans):
             raise ExportFailed("answered 400", refused=True)
         self.batches.append(list(spans))
+        return 0
 
     def close(self) -> None:
         return
@@ -217,11 +218,12 @@ def test_a_batch_written_again_after_a_failure_gives_the_same_spans() -> None:
 
 def test_what_arrived_before_a_failure_is_not_sent_again() -> None:
     class SecondFails(ListExporter):
-        def export(self, spans: Sequence[ReadableSpan]) -> None:
+        def export(self, spans: Sequence[ReadableSpan]) -> int:
             if len(self.batches) == 1 and not self.failures:
                 self.failures.append(failed())
                 raise failed()
             self.batches.append(list(spans))
+            return 0
 
     exporter = SecondFails()
     sink = sink_into(exporter)

@@ -89,8 +89,9 @@ class BrokenExporter:
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
 
-    def export(self, spans: Sequence[ReadableSpan]) -> None:
+    def export(self, spans: Sequence[ReadableSpan]) -> int:
         self.fault()
+        return 0
 
     def close(self) -> None:
         return

@@ -114,7 +114,7 @@ def test_only_the_span_modules_import_the_opentelemetry_sdk() -> None:
         for path in sources(*SHIPPED)
         if any(name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")) for name in imports(path))
     }
-    assert users <= {"hub/spans.py", "hub/span_sink.py", "hub/otlp.py", "hub/metrics.py"}
+    assert users <= {"hub/spans.py", "hub/span_sender.py", "hub/otlp.py", "hub/log_records.py", "hub/metrics.py"}
 
 
 def test_every_dependency_is_used_and_every_third_party_import_is_declared() -> None:
@@ -127,8 +127,8 @@ def test_every_dependency_is_used_and_every_third_party_import_is_declared() -> 
             top = name.split(".")[0]
             if top not in sys.stdlib_module_names and top not in ("hub", "storage", "providers"):
                 used |= {_telemetry(name)} if top == "opentelemetry" else {_normal(owners[top][0])}
-    # httpx2 is the openai SDK's own client, served where it is; the other two are the OTLP exporter's own
-    optional = {"httpx2", "grpcio", "requests"}
+    # httpx2 is the openai SDK's own client, served where it is; the others are the exporters' own
+    optional = {"httpx2", "grpcio", "requests", "prometheus-client"}
     assert used - optional <= declared | {"opentelemetry-api"}  # the SDK's own base
     assert declared <= used
 
@@ -163,6 +163,8 @@ def _normal(name: str) -> str:
 
 def _telemetry(module: str) -> str:
     """The distribution of a module of OpenTelemetry's shared namespace."""
+    if module.startswith("opentelemetry.exporter.prometheus"):
+        return "opentelemetry-exporter-prometheus"
     if module.startswith("opentelemetry.exporter"):
         return "opentelemetry-exporter-otlp"
     return "opentelemetry-sdk" if module.startswith("opentelemetry.sdk") else "opentelemetry-api"

@@ -424,14 +424,42 @@ assert hub.flush() == 0
 """
 
 
+LOGFIRE_PROGRAM = """
+import sys
+import logfire
+
+import hub
+
+hub.init(db_url=sys.argv[1], spool_dir=sys.argv[2], project="shop")
+logfire.configure(send_to_logfire=False, console=False, service_name="program", inspect_arguments=False)
+logfire.instrument_openai()
+
+@hub.traced(provider="acme", model="a-1")
+def answer(prompt):
+    with logfire.span("inner"):
+        return "Fine."
+
+with logfire.span("handler"):
+    answer("Hi")
+logfire.force_flush()
+assert hub.flush() == 0
+"""
+
+
+@pytest.mark.parametrize("program", ["plain", "logfire"])
 def test_a_program_with_a_provider_of_its_own_gets_each_span_once_from_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if program == "logfire":
+        pytest.importorskip("logfire", reason="logfire is not installed")
+    text = PROGRAM if program == "plain" else LOGFIRE_PROGRAM
     with receiving() as receiver:
         for name, value in receiver.environ.items():
             monkeypatch.setenv(name, value)
-        arguments = [sys.executable, "-c", PROGRAM, str(tmp_path / "calls.db"), str(tmp_path / "spool")]
-        subprocess.run(arguments, check=True, timeout=60, capture_output=True)
+        arguments = [sys.executable, "-c", text, str(tmp_path / "calls.db"), str(tmp_path / "spool")]
+        done = subprocess.run(arguments, check=True, timeout=60, capture_output=True, text=True)
+        warned = "logfire.instrument_openai traces the same calls"
+        assert done.stderr.count(warned) == (program == "logfire"), done.stderr
         spans = {span.name: span for span in receiver.spans}
         assert len(receiver.spans) == 3
     assert spans["chat a-1"].parent_span_id == spans["handler"].span_id

@@ -178,7 +178,8 @@ def _losses(reader: Reader, _health: Health) -> Iterator[Finding]:
         told = f"{shapes.many(count, 'event')} came when calls of their time had been pruned already"
         yield Finding("expired", "note", f"{told}, and were not kept")
     if other := [row for row in rows if row not in missing and row not in expired]:
-        yield Finding("not exported", "note", f"events that other sinks did not get: {_named(other)}")
+        remedy = "hub export otlp sends the spans" if any(row[0] == "otlp" for row in other) else ""
+        yield Finding("not exported", "note", f"events that other sinks did not get: {_named(other)}", remedy)
     conflicts = reader.sql("SELECT count(*) FROM llm_events WHERE type = 'hub:conflict'", limits=_PATIENT).rows[0][0]
     if conflicts:
         yield Finding(

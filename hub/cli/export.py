@@ -1,9 +1,11 @@
-"""`hub export`: what is recorded, into a file, and dashboards. A command for each format, because what can be asked of
-them differs."""
+"""`hub export`: what is recorded, into files and to endpoints, and dashboards. A command for each, because what can be
+asked of them differs."""
 
 from __future__ import annotations
 
+import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from hub.transfer.files import Form
     from hub.transfer.selection import Selection
 
-export = typer.Typer(help="Write what is recorded to files, for hub import and for other tools.", no_args_is_help=True)
+export = typer.Typer(
+    help="Write what is recorded to files, for hub import and other tools, or to an OTLP endpoint.",
+    no_args_is_help=True,
+)
 
 Since = Annotated[
     str | None,
@@ -115,6 +120,74 @@ def dashboards(
         write_json([str(path) for path in written])
         return
     typer.echo(f"Wrote {shapes.many(len(written), 'file')} to {folder}.")
+
+
+@export.command("otlp")
+@guarded
+def otlp(
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            help="Calls that ended then (UTC) or later; 7d: seven days ago. Otherwise what was not sent yet.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="URL",
+            help="The OTLP endpoint, such as http://localhost:4318. Otherwise OTEL_EXPORTER_OTLP_ENDPOINT.",
+            show_default=False,
+        ),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for further calls, until Ctrl-C.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Send also what was sent to this endpoint before.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.05, max=60, help="Seconds between two looks at the store, at least.")
+    ] = 0.5,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Spans of calls to an OTLP endpoint, with the ids they had. Run again, or interrupted, it goes on where it was."""
+    from hub.transfer.checkpoint import Checkpoint
+    from hub.transfer.resending import Resending, endpoint_of
+
+    shown = chosen_format(json)
+    begin = None if since is None else instant(since, "--since")
+    endpoint = endpoint_of(to, os.environ)
+    reader = open_for_reading(db) if follow else _opened(db)
+    while reader.is_missing():
+        reader.wait(interval)
+    with Checkpoint.held(reader.settings, endpoint) as checkpoint, progress("Exporting") as advance:
+        sending = Resending(
+            reader,
+            checkpoint,
+            to=to,
+            environ=os.environ,
+            since_ns=begin,
+            again=again,
+            follow=follow,
+            say=lambda line: say(f"hub: {line}"),
+            advance=advance,
+        )
+        try:
+            sending.run(interval)
+        except KeyboardInterrupt:
+            say(f"hub: sent {shapes.many(sending.done.spans, 'span')} of {shapes.many(sending.done.calls, 'call')}")
+            raise
+    done = sending.done
+    if shown == "json":
+        write_json({"endpoint": endpoint, **asdict(done)})
+    else:
+        went_on = "; what was sent before was left out" if done.resumed else ""
+        calls = shapes.many(done.calls, "call")
+        typer.echo(f"Sent {shapes.many(done.spans, 'span')} of {calls} to {endpoint}{went_on}.")
+    if done.refused:
+        say(f"hub: {shapes.many(done.refused, 'call')} will never be taken by {endpoint}; the log above names them")
+        raise typer.Exit(FAILED_CHECK)
 
 
 def _selection(since: str | None, until: str | None, project: str | None, where: str | None) -> Selection:

@@ -351,6 +351,11 @@ class Spool:
                 self.floor = max(self.floor, cursor.position)
                 self.weigh()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Of the spool's files, before the store has had them."""
+        return self._segment.base + self._segment.end - self.floor
+
     def counters(self) -> Accounting:
         """Every counter: emitted = stored + waiting + dropped, for each sink. After `close` the last ones."""
         if self._final is not None:
