@@ -109,7 +109,9 @@ class MetricSink:
 
     Args:
         make: Makes them, in the sink's thread, from the data of `hub:started`.
+        mark: Told the time of the oldest event that comes next.
         at_once: Make them at the start, and not with the first call that ends.
+        within: The sink that shows its own events to this one, so that they are read from the spool once.
     """
 
     name = "metrics"
@@ -121,8 +123,10 @@ class MetricSink:
         mark: Callable[[str, int], None] = lambda sink, occurred_ns: None,
         *,
         at_once: bool = False,
+        within: str | None = None,
         rest: Rest = rest,
     ) -> None:
+        self._sink, self._seen = within or self.name, 0
         self._make, self._mark, self._at_once, self._rest = make, mark, at_once, rest
         self._started: Mapping[str, Any] = {}
         self._made = False
@@ -130,11 +134,14 @@ class MetricSink:
         self._open: dict[str, Data] = {}
 
     def write(self, records: Sequence[EventRecord]) -> Sequence[EventRecord]:
-        """Never fails: a measure that cannot be taken is none."""
+        """Never fails: a measure that cannot be taken is none. Events seen before are passed over."""
         if records:
-            self._mark(self.name, records[0]["occurred_at"])
+            self._mark(self._sink, records[0]["occurred_at"])
         for record in records:
             self._rest()
+            if record["producer_seq"] <= self._seen:
+                continue
+            self._seen = record["producer_seq"]
             try:
                 self._take(record)
             except Exception as error:

@@ -104,7 +104,8 @@ class Hub:
         gauge = SpoolGauge(lambda: self.spool.counters(), lambda: self.spool.waiting_bytes)
         store = StoreSink(self._open_store, constants["producer"])
         metrics = self._tracing.metric_sinks(gauge, settings.prometheus)
-        sinks: list[Sink] = [store, *self._tracing.sinks(), *self._tracing.log_sinks(), *metrics, *self._extra_sinks]
+        spans = self._tracing.sinks(*metrics)
+        sinks: list[Sink] = [store, *(spans or metrics), *self._tracing.log_sinks(), *self._extra_sinks]
         self.spool = Spool.create(
             settings.spool_root,
             constants=constants,

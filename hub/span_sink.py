@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hub.events import EventRecord
+from hub.metric_sink import MetricSink
 from hub.polite import Rest, rest
 from hub.span_names import NEWEST, Names
 from hub.span_sender import PendingCall, Producer, SpanSender, has_spans
@@ -27,6 +28,7 @@ class SpanSink:
         started: The data of this producer's `hub:started`, for a batch that comes without it.
         content: Whether prompts and answers go into the spans.
         names: HUB_OTEL_NAMES.
+        observe: Shown each event once, before anything is sent.
         wanted: Asked before each batch; False lets it pass unsent, as when the program traces natively by now.
         exporter: Makes the exporter, in the sink's thread; None: the SDK's, as the environment says.
     """
@@ -41,13 +43,14 @@ class SpanSink:
         *,
         content: bool = False,
         names: Names = NEWEST,
+        observe: MetricSink | None = None,
         wanted: Callable[[], bool] = lambda: True,
         exporter: Callable[[], Exporter] | None = None,
         rest: Rest = rest,
     ) -> None:
         self._producer, self._content, self._wanted, self._rest = Producer(started), content, wanted, rest
         self._sender = SpanSender(exporter, most=MAX_SPANS, rest=rest)
-        self._names = names
+        self._names, self._observe = names, observe
         self._open: dict[str, PendingCall] = {}
         self._unpaired = self._overflow = 0
 
@@ -62,6 +65,8 @@ class SpanSink:
 
         Raises: ExportFailed: Write the same batch again; what did arrive of it is not sent twice.
         """
+        if self._observe is not None:
+            self._observe.write(records)
         if not self._wanted():
             self._open.clear()
             return ()
@@ -78,6 +83,8 @@ class SpanSink:
     def close(self) -> None:
         """Stop sending, from any thread; an export under way fails as soon as its protocol allows."""
         self._sender.close()
+        if self._observe is not None:
+            self._observe.close()
 
     def _gather(self, records: Sequence[EventRecord]) -> tuple[dict[str, PendingCall], int]:
         """The calls that end within *records*, and how many responses have no request."""

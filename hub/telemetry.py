@@ -112,15 +112,23 @@ class Tracing:
                 "hub: %s traces the same calls, so each has two spans; switch it off, or set HUB_OTEL=off", double
             )
 
-    def sinks(self) -> list[SpanSink]:
-        """The sink that exports spans, if any are to be exported."""
+    def sinks(self, observe: MetricSink | None = None) -> list[SpanSink]:
+        """The sink that exports spans, if any are to be exported.
+
+        Args:
+            observe: Is shown what that sink reads.
+        """
         if self.mode != "export":
             return []
         started = {
             "limits": limits_from(self._environ).as_data(),
             "resource": self.resource_attributes("unknown_service"),
         }
-        return [SpanSink(started, content=self._content, names=self._names, wanted=lambda: self.mode == "export")]
+        return [
+            SpanSink(
+                started, content=self._content, names=self._names, observe=observe, wanted=lambda: self.mode == "export"
+            )
+        ]
 
     def log_sinks(self) -> list[LogSink]:
         """The sink for what the program emits outside of calls, if an endpoint for logs is named."""
@@ -148,7 +156,8 @@ class Tracing:
 
             return instruments_for(started, environ, gauge, names, export=export, prometheus=prometheus)
 
-        return [MetricSink(make, gauge.mark, at_once=prometheus is not None)]
+        within = SpanSink.name if self.mode == "export" else None
+        return [MetricSink(make, gauge.mark, at_once=prometheus is not None, within=within)]
 
     def resource_attributes(self, service: str, environment: str | None = None) -> dict[str, Any]:
         """What the spans of this process are said to come from: as the program's own provider says, else as the

@@ -128,12 +128,16 @@ class OtlpReceiver:
         self._released.set()
         self.listen(False)
 
-    def wait_for(self, count: int, timeout: float = 10.0) -> list[ReceivedSpan]:
-        """The spans so far, once there are *count*; one that came twice, as its answer was lost, counts once."""
+    def wait_for(self, count: int, timeout: float = 10.0, *, different: bool = False) -> list[ReceivedSpan]:
+        """The spans so far, once there are *count*.
+
+        Args:
+            different: Count one that came twice once, as one does whose answer was lost.
+        """
         with self._changed:
 
             def there() -> bool:
-                return len({span.span_id for span in self.spans}) >= count
+                return len({span.span_id for span in self.spans} if different else self.spans) >= count
 
             assert self._changed.wait_for(there, timeout), f"{len(self.spans)} of {count}"
             return list(self.spans)
@@ -268,6 +272,10 @@ class _HttpServer(_Server):
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                return  # of a client that is gone
+
             block_on_close = False
             allow_reuse_address = True
 
