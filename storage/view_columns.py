@@ -209,13 +209,13 @@ A row for each span that was received and is no call.
 trace_id | text | | its trace, 32 hexadecimal digits | never
 span_id | text | | the span, 16 hexadecimal digits | never
 parent_span_id | text | | the span around it | it began its trace
-name | text | | what it did | never
-kind | text | | INTERNAL, CLIENT, SERVER, ... | not told
-service | text | | the program's name | not told
+name | text | | what it did | it was erased
+kind | text | | INTERNAL, CLIENT, SERVER, ... | not told, or erased
+service | text | | the program's name | never
 started_at | timestamp | | when it began | never
-duration_ms | double | ms | how long it took | not told
-status | text | | UNSET, OK or ERROR | not told
-attributes | json | | what else it says | it says no more
+duration_ms | double | ms | how long it took | not told, or erased
+status | text | | UNSET, OK or ERROR | not told, or erased
+attributes | json | | what else it says | it says no more, or was erased
 """
 
 _ENVELOPE = """

@@ -371,8 +371,17 @@ def _contributed(factory: Factory) -> list[EventRecord]:
 def _received(factory: Factory) -> list[EventRecord]:
     """Spans that are no calls."""
 
-    def span(trace: str, own: str, parent: str | None, data: Data, attributes: Data | None, at: int) -> EventRecord:
+    def span(
+        trace: str,
+        own: str,
+        parent: str | None,
+        data: Data,
+        attributes: Data | None,
+        at: int,
+        session: str | None = None,
+    ) -> EventRecord:
         ids = {"trace_id": trace * 32, "span_id": own * 16, "parent_span_id": parent and parent * 16}
+        ids["session_id"] = session
         content = None if attributes is None else {"attributes": attributes}
         stream = factory.new_id()
         return factory.event(
@@ -385,6 +394,7 @@ def _received(factory: Factory) -> list[EventRecord]:
         span("a", "b", None, served, {"http.route": "/été", "long": "x" * 2_000}, START),
         span("a", "c", "b", asked, None, START + 1_234_567),
         span("d", "e", None, {"name": ""}, {}, START + 86_400 * SECOND),
+        span("d", "f", "e", served, {"input.value": "of a guest"}, START, ERASED_SESSION),
     ]
 
 
