@@ -174,7 +174,7 @@ def test_a_long_transaction_delays_the_dropping_of_a_month_and_nothing_else(
 
 
 def test_an_event_of_a_month_that_is_about_to_be_dropped_waits_for_its_readers_and_is_kept(
-    migrated: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    own_migrated_url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.postgres_server.LOCK_MS", 200)
     factory = Factory(start=MAY + DAY)
@@ -184,8 +184,8 @@ def test_an_event_of_a_month_that_is_about_to_be_dropped_waits_for_its_readers_a
         for version, at in ((1, MAY + DAY), (2, JULY), (3, JULY))
     )
     store.append([early, *calls_in(MAY, JULY)])
-    pruner = PostgresStore(migrated)
-    with psycopg.connect(migrated) as reader:
+    pruner = PostgresStore(own_migrated_url)
+    with psycopg.connect(own_migrated_url) as reader:
         reader.execute("SELECT count(*) FROM hub_events")
         assert pruner.prune(calls_before_ns=JUNE).notes
         for _ in range(2):
@@ -221,7 +221,7 @@ def test_a_tool_s_answer_is_not_left_with_a_call_whose_month_is_still_to_be_drop
 
 @pytest.mark.parametrize("pending", [False, True], ids=["detached", "about to be"])
 def test_an_erasure_reaches_a_month_that_a_killed_pruning_took_out_of_the_log(
-    migrated: str, store: PostgresStore, pending: bool
+    own_migrated_url: str, store: PostgresStore, pending: bool
 ) -> None:
     factory = Factory(start=MAY + DAY)
     store.append(factory.call(user_id="u1") + calls_in(JULY))
@@ -230,13 +230,13 @@ def test_an_erasure_reaches_a_month_that_a_killed_pruning_took_out_of_the_log(
             connection.execute(_DETACH_PENDING)
         else:
             connection.execute("ALTER TABLE hub_events DETACH PARTITION hub_events_2026_05")
-    (found,) = [one for one in retention(load({"db_url": migrated}, {})) if one.check == "interrupted"]
+    (found,) = [one for one in retention(load({"db_url": own_migrated_url}, {})) if one.check == "interrupted"]
     assert "hub_events_2026_05" in found.finding
     report = store.erase(user())
     assert (report.calls, report.complete) == (1, True)
     assert "2026_05" in months(store)
     assert {one["user_id"] for one in store.read_all().events} == {None}
-    assert [one for one in retention(load({"db_url": migrated}, {})) if one.check == "interrupted"] == []
+    assert [one for one in retention(load({"db_url": own_migrated_url}, {})) if one.check == "interrupted"] == []
 
 
 _DETACH_PENDING = "UPDATE pg_inherits SET inhdetachpending = true WHERE inhrelid = 'hub_events_2026_05'::regclass"
