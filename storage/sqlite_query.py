@@ -10,6 +10,7 @@ if it wanted to.
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -40,6 +41,9 @@ from storage.sqlite_file import url_of
 from storage.views import VIEWS
 
 _PROGRESS_STEPS = 10_000
+_MOST_SHADOWS = 16
+_shadows: dict[tuple[tuple[str, str, str | None], ...], Shadow] = {}
+"""The views' columns, by the schema's text, from which they follow: SQLite takes milliseconds to tell."""
 _MOST_EXPANSIONS = 4_096
 _LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
@@ -96,17 +100,20 @@ def views(path: Path) -> Shadow:
 def public_columns(connection: sqlite3.Connection, path: Path) -> Shadow:
     """Views people may read: those of the contract, and llm_event_* for contributed events."""
     try:
-        names = [
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY 1")
-        ]
-        found = {
-            name: [column for (column,) in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
-            for name in names
-            if name in VIEWS or name.startswith(PREFIX)
-        }
+        schema = tuple(connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2"))
+        found = _shadows.get(schema)
+        if found is None:
+            found = {
+                name: [column for (column,) in connection.execute("SELECT name FROM pragma_table_info(?)", (name,))]
+                for kind, name, _ in schema
+                if kind == "view" and (name in VIEWS or name.startswith(PREFIX))
+            }
+            if len(_shadows) >= _MOST_SHADOWS:
+                _shadows.clear()
+            _shadows[schema] = found
     except sqlite3.Error as failed:
         raise _translated(failed, path, Limits()) from None
-    if not found and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+    if not schema:
         raise StoreUnavailable(url_of(path), "it is empty", "trace a call first, or name another with --db")
     if "llm_calls" not in found:
         raise ForeignStore(
@@ -185,19 +192,40 @@ def _check(sql: str, params: Params, shadow: Shadow) -> None:
     if expansions(sql) > _MOST_EXPANSIONS:
         reason = "its common table expressions refer to each other too often, and are copied each time"
         raise QueryRefused(reason, "refer to each of them once or twice")
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
+    empty = _EmptyViews.of(shadow)
+    guard = _Authorizer(lambda table, _column, _view: table not in empty.modules and not table.startswith("sqlite_"))
+    empty.connection.set_authorizer(guard)
+    try:
+        empty.connection.execute(sql if keyword == "EXPLAIN" else f"EXPLAIN {sql}", params).close()
+    except (sqlite3.Warning, sqlite3.Error, ValueError, OverflowError) as failed:
+        raise _refusal(failed, guard.denied, shadow) from None
+
+
+class _EmptyViews:
+    """A database in memory in which nothing but empty tables named like the public views exists."""
+
+    _kept = threading.local()
+
+    def __init__(self, shadow: Shadow) -> None:
+        self.shadow = shadow
+        self.connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0)
         for view, columns in shadow.items():
-            empty.execute(f'CREATE TABLE "{view}" ({", ".join(quoted(column) for column in columns)})')
-        empty.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')").fetchall()
-        modules = {name for (name,) in empty.execute("SELECT name FROM pragma_module_list")} - TABLE_FUNCTIONS
-        guard = _Authorizer(lambda table, _column, _view: table not in modules and not table.startswith("sqlite_"))
+            self.connection.execute(f'CREATE TABLE "{view}" ({", ".join(quoted(column) for column in columns)})')
+        self.connection.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')").fetchall()
+        modules = self.connection.execute("SELECT name FROM pragma_module_list").fetchall()
+        self.modules = {name for (name,) in modules} - TABLE_FUNCTIONS
         for limit, value in _LIMITS.items():
-            empty.setlimit(limit, value)
-        empty.set_authorizer(guard)
-        try:
-            empty.execute(sql if keyword == "EXPLAIN" else f"EXPLAIN {sql}", params)
-        except (sqlite3.Warning, sqlite3.Error, ValueError, OverflowError) as failed:
-            raise _refusal(failed, guard.denied, shadow) from None
+            self.connection.setlimit(limit, value)
+
+    @classmethod
+    def of(cls, shadow: Shadow) -> _EmptyViews:
+        """The calling thread's, which is kept: it takes milliseconds to make."""
+        kept: _EmptyViews | None = getattr(cls._kept, "last", None)
+        if kept is None or kept.shadow != shadow:
+            if kept is not None:
+                kept.connection.close()
+            kept = cls._kept.last = cls(shadow)
+        return kept
 
 
 def _confine(
