@@ -34,30 +34,16 @@ class Intake:
     def take(self, spans: Sequence[Span]) -> int:
         """Store *spans*; on return they are safe. Returns: How many cannot be stored. Raises: StoreError"""
         refused, events = 0, list[EventRecord]()
-        around = self._around_calls(spans)
+        calls = _innermost_calls(spans)
         for span in spans:
             if self._is_known(span):
                 continue
             try:
-                events += self._events(span, is_call(span) and (span.trace_id, span.span_id) not in around)
+                events += self._events(span, (span.trace_id, span.span_id) in calls)
             except ValueError:
                 refused += 1
         self._store.append(events)
         return refused
-
-    def _around_calls(self, spans: Iterable[Span]) -> Collection[tuple[str, str]]:
-        """Spans of calls within which another span tells of the same call: the innermost counts."""
-        calls = {(span.trace_id, span.span_id): span for span in spans if is_call(span)}
-        parents = {(span.trace_id, span.span_id): span.parent_span_id for span in spans}
-        found: set[tuple[str, str]] = set()
-        for trace_id, span_id in calls:
-            above, seen = parents[trace_id, span_id], set[str]()
-            while above is not None and above not in seen:
-                seen.add(above)
-                if (trace_id, above) in calls:
-                    found.add((trace_id, above))
-                above = parents.get((trace_id, above))
-        return found
 
     def _is_known(self, span: Span) -> bool:
         """Whether it is of a call that a hub recorded, and that is in the store already."""
@@ -120,3 +106,17 @@ class Intake:
             return {}
         found = dict(islice(span.attributes.items(), _MOST_ATTRIBUTES))
         return found if capture == "full" else {key: value for key, value in found.items() if not named_content(key)}
+
+
+def _innermost_calls(spans: Iterable[Span]) -> Collection[tuple[str, str]]:
+    """Trace and span ids of the calls among *spans*; of several around each other the innermost tells of the call."""
+    calls = {(span.trace_id, span.span_id) for span in spans if is_call(span)}
+    parents = {(span.trace_id, span.span_id): span.parent_span_id for span in spans}
+    around: set[tuple[str, str]] = set()
+    for trace_id, span_id in calls:
+        above, seen = parents[trace_id, span_id], set[str]()
+        while above is not None and above not in seen:
+            seen.add(above)
+            around.add((trace_id, above))
+            above = parents.get((trace_id, above))
+    return calls - around

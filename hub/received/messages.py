@@ -18,18 +18,11 @@ Messages = list[dict[str, Any]]
 def asked(span: Span) -> Messages | None:
     """The input messages; None when the span has none."""
     own = span.attributes
-    found = _whole(own, (semconv.INPUT_MESSAGES, "gen_ai.prompt"))
-    if found is None:
-        found = (
-            _apart(nested(own, "llm.input_messages"))
-            or [_flat(one) for one in nested(own, "gen_ai.prompt") if isinstance(one, dict)]
-            or _told(span, answers=False)
-            or [
-                {"role": "user", "content": one["embedding"]["text"]}
-                for one in nested(own, "embedding.embeddings")
-                if isinstance(one, dict) and isinstance(one.get("embedding"), dict) and "text" in one["embedding"]
-            ]
-        )
+    found = _said(span, semconv.INPUT_MESSAGES, "llm.input_messages", "gen_ai.prompt", answers=False) or [
+        {"role": "user", "content": one["embedding"]["text"]}
+        for one in nested(own, "embedding.embeddings")
+        if _has(one, "embedding", "text")
+    ]
     instructions = decoded(own.get(semconv.SYSTEM_INSTRUCTIONS))
     if isinstance(instructions, list) and instructions:
         found = [{"role": "system", "parts": instructions}, *found]
@@ -38,15 +31,21 @@ def asked(span: Span) -> Messages | None:
 
 def answered(span: Span) -> Messages | None:
     """The output messages; None when the span has none."""
-    own = span.attributes
-    found = _whole(own, (semconv.OUTPUT_MESSAGES, "gen_ai.completion"))
-    if found is None:
-        found = (
-            _apart(nested(own, "llm.output_messages"))
-            or [_flat(one) for one in nested(own, "gen_ai.completion") if isinstance(one, dict)]
-            or _told(span, answers=True)
-        )
+    found = _said(span, semconv.OUTPUT_MESSAGES, "llm.output_messages", "gen_ai.completion", answers=True)
     return [{key: value for key, value in one.items() if key != "finish_reason"} for one in found] or None
+
+
+def _said(span: Span, newest: str, openinference: str, older: str, *, answers: bool) -> Messages:
+    """The messages under the attributes of whichever dialect, or in the span's events."""
+    own = span.attributes
+    found = _whole(own, (newest, older))
+    if found is not None:
+        return found
+    return (
+        _apart(nested(own, openinference))
+        or [_flat(one) for one in nested(own, older) if isinstance(one, dict)]
+        or _told(span, answers=answers)
+    )
 
 
 def tools(span: Span) -> list[Any] | None:
@@ -146,15 +145,7 @@ def _flat(of: dict[str, Any]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": of.get("role"), "content": decoded(of.get("content"))}
     calls = of.get("tool_calls")
     if isinstance(calls, list):
-        message["tool_calls"] = [
-            {
-                "id": one.get("id"),
-                "type": "function",
-                "function": {"name": one.get("name"), "arguments": one.get("arguments")},
-            }
-            for one in calls
-            if isinstance(one, dict)
-        ]
+        message["tool_calls"] = [_call(one) for one in calls if isinstance(one, dict)]
     if "tool_call_id" in of:
         message["tool_call_id"] = of["tool_call_id"]
     return message
